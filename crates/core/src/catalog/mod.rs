@@ -1,0 +1,5 @@
+//! The catalog: what one can get into, who people are, and which rules hold. Files become these types; nothing here reads files.
+
+pub mod model;
+
+pub use model::*;
