@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::time::Time;
 
 /// What an [`Id`] names; the prefix stands before the text form.
-pub trait Kind: Clone + Copy + fmt::Debug + PartialEq + Eq + PartialOrd + Ord + std::hash::Hash + 'static {
+pub trait Kind:
+    Clone + Copy + fmt::Debug + PartialEq + Eq + PartialOrd + Ord + std::hash::Hash + 'static
+{
     /// Three letters, as in `req_01k…`.
     const PREFIX: &'static str;
 }
@@ -175,8 +177,14 @@ impl Name {
         let first = text.bytes().next();
         let fits = text.len() <= 64
             && first.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'));
-        if fits { Ok(Self(text)) } else { Err(BadName(text.chars().take(80).flat_map(char::escape_default).collect())) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'));
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(BadName(text.chars().take(80).flat_map(char::escape_default).collect()))
+        }
     }
     /// The name `main`: the site of systems that name none.
     pub fn main() -> Self {
@@ -240,7 +248,9 @@ impl fmt::Debug for EntitlementName {
 impl FromStr for EntitlementName {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let (system, role) = text.split_once('/').ok_or_else(|| BadName(format!("{} (write system/role)", text.escape_default())))?;
+        let (system, role) = text
+            .split_once('/')
+            .ok_or_else(|| BadName(format!("{} (write system/role)", text.escape_default())))?;
         Ok(Self { system: Name::new(system)?, role: Name::new(role)? })
     }
 }

@@ -7,4 +7,5 @@
 
 pub mod catalog;
 pub mod ids;
+pub mod proof;
 pub mod time;

@@ -114,8 +114,14 @@ impl fmt::Display for Span {
     }
 }
 
-const UNITS: [(&str, i64); 6] =
-    [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
+const UNITS: [(&str, i64); 6] = [
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+];
 
 /// Text that is not a length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,4 +6,4 @@
 
 pub mod lease;
 pub mod node_event;
-pub mod proof;
+pub use halligan_core::proof;

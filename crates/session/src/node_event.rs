@@ -5,7 +5,7 @@ use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId, RecordingId, 
 use halligan_core::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::proof::Evidence;
+use halligan_core::proof::Evidence;
 
 /// One leaf of a node's ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,14 @@ pub enum NodeEvent {
     /// It ended.
     ChannelEnded { session: SessionId, channel: u32, outcome: String },
     /// A transfer ended, with what it moved.
-    TransferEnded { session: SessionId, channel: u32, path: String, direction: String, bytes: u64, sha256: String },
+    TransferEnded {
+        session: SessionId,
+        channel: u32,
+        path: String,
+        direction: String,
+        bytes: u64,
+        sha256: String,
+    },
     /// The session ended, and why.
     SessionEnded { session: SessionId, grant: GrantId, reason: String },
     /// Its recording is finished and will be sent to the store.

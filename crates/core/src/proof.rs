@@ -1,7 +1,7 @@
 //! Revocation evidence: what a look at the target found, check by check.
 
-use halligan_core::catalog::CheckKind;
-use halligan_core::time::Time;
+use crate::catalog::CheckKind;
+use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
 /// What a look found.
