@@ -110,3 +110,43 @@ pub struct SignedLease {
 pub const LEASE_DOMAIN: &[u8] = b"halligan-lease-v1\0";
 /// A lease larger than this is refused before it is parsed.
 pub const LEASE_MAX_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// A plausible lease.
+    pub(crate) fn lease(issued_at: Time, remaining: Span) -> Lease {
+        Lease {
+            version: 1,
+            grant: GrantId::from_bits(7),
+            fencing: 1,
+            person: Name::new("ana").unwrap(),
+            person_name: "Ana".to_owned(),
+            entitlement: "orders-host/root".parse().unwrap(),
+            incident: None,
+            emergency: true,
+            reason: "the pager".to_owned(),
+            target: Target {
+                system: Name::new("orders-host").unwrap(),
+                kind: SystemKind::Ssh,
+                address: "127.0.0.1:22".to_owned(),
+                site: Name::main(),
+                account: "root".to_owned(),
+                host_keys: vec![],
+            },
+            ssh: SshCapabilities::default(),
+            recording: RecordingPolicy::default(),
+            recipients: vec![],
+            proof: ProofPolicy::default(),
+            on_partition: OnPartition::Keep,
+            idle_limit: None,
+            issued_at,
+            deadline: issued_at.plus(remaining),
+            remaining,
+            most_sessions: 4,
+            policy_digest: String::new(),
+            approvals: vec![],
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A session: one use of a grant through a gateway, and the permit for it. While a protocol holds one there is a grant,
+//! a deadline, a recorder and a kill switch; without one it may not dial.
+
+use std::sync::Arc;
+
+use halligan_core::ids::SessionId;
+use halligan_ledger::AuditReceipt;
+use halligan_recording::Record;
+use tokio::sync::watch;
+
+use crate::control_plane::{BoxFuture, Refusal};
+use crate::end_reason::EndReason;
+use crate::lease::Lease;
+use crate::node_event::NodeEvent;
+use crate::secret::Secret;
+
+/// A new key and certificate for one login at the target. Both die within a minute.
+#[derive(Debug)]
+pub struct SshCredential {
+    /// Seed of the Ed25519 key.
+    pub seed: Secret<[u8; 32]>,
+    /// `ssh-ed25519-cert-v01@openssh.com AAAA…`.
+    pub certificate: String,
+    /// The certificate's serial, already a leaf in the connector's ledger.
+    pub serial: u64,
+}
+
+/// The session is over: nothing more may pass in either direction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Ended {
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// What the gateway's engine puts behind a [`Session`]. Protocols never see it.
+pub trait SessionParts: Send + Sync + 'static {
+    /// See [`Session::id`].
+    fn id(&self) -> SessionId;
+    /// See [`Session::lease`].
+    fn lease(&self) -> &Lease;
+    /// See [`Session::ssh_credential`].
+    fn ssh_credential(&self) -> BoxFuture<'_, Result<SshCredential, Refusal>>;
+    /// See [`Session::record`].
+    fn record(&self, records: &[Record]) -> Result<(), Ended>;
+    /// See [`Session::milestone`].
+    fn milestone(&self, event: NodeEvent) -> BoxFuture<'_, Result<(), Ended>>;
+    /// See [`Session::next_channel`].
+    fn next_channel(&self) -> u32;
+    /// See [`Session::closed`].
+    fn closed(&self) -> BoxFuture<'_, EndReason>;
+    /// See [`Session::warning`].
+    fn warning(&self) -> watch::Receiver<Option<String>>;
+    /// See [`Session::end`].
+    fn end(&self, reason: EndReason) -> BoxFuture<'_, ()>;
+    /// The last [`Session`] handle was dropped: the protocol holds nothing of it any more.
+    fn let_go(&self);
+}
+
+/// One use of a grant, and the permit for it. Clones are handles to the same session; it counts as left when the last
+/// one is dropped, so pumps keep a clone and drop it when they stop.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Box<dyn SessionParts>,
+    // Held for as long as the session lives: no permit without the synced leaf that says so.
+    _receipt: AuditReceipt,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.parts.let_go();
+    }
+}
+
+impl Session {
+    /// Opens a session. `receipt` says that the gateway's own ledger has synced the leaf of this opening; only a completed
+    /// sync makes one, and it is used up here.
+    pub fn open(receipt: AuditReceipt, parts: Box<dyn SessionParts>) -> Self {
+        Self { inner: Arc::new(Inner { parts, _receipt: receipt }) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.inner.parts.id()
+    }
+
+    /// The lease it lives on.
+    pub fn lease(&self) -> &Lease {
+        self.inner.parts.lease()
+    }
+
+    /// A credential for one login at the target, made for this call by the site's connector. Refused once the session or
+    /// its grant has ended.
+    pub async fn ssh_credential(&self) -> Result<SshCredential, Refusal> {
+        self.inner.parts.ssh_credential().await
+    }
+
+    /// Writes records, in order, before it returns; only then may the bytes go on. It may block for a write to the local
+    /// disk (and a sync where durability is strict). After an error nothing may pass: the session is ending itself.
+    pub fn record(&self, records: &[Record]) -> Result<(), Ended> {
+        self.inner.parts.record(records)
+    }
+
+    /// Writes a milestone into the gateway's ledger and returns when it is synced; only then may its effect happen.
+    pub async fn milestone(&self, event: NodeEvent) -> Result<(), Ended> {
+        self.inner.parts.milestone(event).await
+    }
+
+    /// The next number for a channel, from 0.
+    pub fn next_channel(&self) -> u32 {
+        self.inner.parts.next_channel()
+    }
+
+    /// Resolves when the session must end or has ended: deadline, revocation, kill, idle, lost recording, or
+    /// [`Session::end`]. Whoever sees it closes its sockets at once.
+    pub async fn closed(&self) -> EndReason {
+        self.inner.parts.closed().await
+    }
+
+    /// Sentences for the terminal, such as that the session ends in five minutes.
+    pub fn warning(&self) -> watch::Receiver<Option<String>> {
+        self.inner.parts.warning()
+    }
+
+    /// Ends it, finishes the recording, and returns when the gateway's ledger says so. The first reason counts; calling it
+    /// again is harmless.
+    pub async fn end(&self, reason: EndReason) {
+        self.inner.parts.end(reason).await;
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({})", self.id())
+    }
+}
