@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use halligan_core::ids::SessionId;
 use halligan_ledger::AuditReceipt;
-use halligan_recording::Record;
+use halligan_recording::{Record, RecordKind};
 use tokio::sync::watch;
 
 use crate::control_plane::{BoxFuture, Refusal};
@@ -47,6 +47,8 @@ pub trait SessionParts: Send + Sync + 'static {
     fn milestone(&self, event: NodeEvent) -> BoxFuture<'_, Result<(), Ended>>;
     /// See [`Session::next_channel`].
     fn next_channel(&self) -> u32;
+    /// See [`Session::since_start`].
+    fn since_start(&self) -> u64;
     /// See [`Session::closed`].
     fn closed(&self) -> BoxFuture<'_, EndReason>;
     /// See [`Session::warning`].
@@ -113,6 +115,16 @@ impl Session {
     /// The next number for a channel, from 0.
     pub fn next_channel(&self) -> u32 {
         self.inner.parts.next_channel()
+    }
+
+    /// Microseconds since the recording's start: what [`Record::at_micros`] counts, on the gateway's clock.
+    pub fn since_start(&self) -> u64 {
+        self.inner.parts.since_start()
+    }
+
+    /// One thing that happened now, as a record. Convenient where only one is written.
+    pub fn record_now(&self, kind: RecordKind) -> Result<(), Ended> {
+        self.record(&[Record::new(self.since_start(), kind)])
     }
 
     /// Resolves when the session must end or has ended: deadline, revocation, kill, idle, lost recording, or
