@@ -9,6 +9,7 @@
 //! Start with [`sshd::TestSshd`] and [`ssh_client::SshClient`]; `cargo xtask setup` installs what they need.
 
 pub mod mail;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod ssh_client;
