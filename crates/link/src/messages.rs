@@ -14,6 +14,8 @@ use halligan_core::time::Time;
 use halligan_session::lease::SignedLease;
 use halligan_session::roster::{RosterNode, SignedRoster};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Version of this protocol, as [`Hello`] states it.
 pub const PROTOCOL: u32 = 1;
@@ -75,6 +77,51 @@ impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         STANDARD.decode(text.as_bytes()).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Seed of an Ed25519 key, hex on the wire: wiped when dropped, not shown by Debug, compared in constant time.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Seed([u8; 32]);
+
+impl Seed {
+    /// Takes it in.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+    /// The bytes. Never log, format or store what comes out, except sealed in a private file.
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+impl PartialEq for Seed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+impl Eq for Seed {}
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+impl Serialize for Seed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = [0u8; 64];
+        hex::encode_to_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
+        let done = serializer.serialize_str(std::str::from_utf8(&text).unwrap_or_default());
+        text.zeroize();
+        done
+    }
+}
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let mut seed = Self([0; 32]);
+        // The error names no digit of it.
+        hex::decode_to_slice(text.as_bytes(), &mut seed.0)
+            .map_err(|_| serde::de::Error::custom("a seed is 64 hexadecimal digits"))?;
+        Ok(seed)
     }
 }
 
@@ -287,14 +334,12 @@ Request {
         fencing: u64,
     };
     // --- gateway → connector -----------------------------------------------------------------
-    /// Sign a certificate for one session. Answer: [`Response::Certificate`].
+    /// Make a key and a certificate for one session. Answer: [`Response::Certificate`].
     "issue_certificate" IssueCertificate {
         /// The lease of its grant.
         lease: SignedLease,
         /// The session.
         session: SessionId,
-        /// OpenSSH text of the session's Ed25519 key.
-        public_key: String,
     };
 }}
 
@@ -400,6 +445,9 @@ Response {
     };
     /// A certificate for one session.
     "certificate" Certificate {
+        /// Seed of the session's Ed25519 key. The connector makes the key and keeps it until the grant's end is proved,
+        /// so that the proof can offer this very certificate, with the gateway gone too.
+        seed: Seed,
         /// OpenSSH text.
         openssh: String,
         /// Its serial.
@@ -449,6 +497,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
         assert_eq!(request.name(), "look");
         assert_eq!(serde_json::to_string(&Request::Ping).unwrap(), r#""ping""#);
+    }
+
+    #[test]
+    fn a_seed_is_not_shown_and_survives_the_wire() {
+        let seed = Seed::new([7; 32]);
+        assert_eq!(format!("{seed:?}"), "(secret)");
+        let back: Seed = serde_json::from_str(&serde_json::to_string(&seed).unwrap()).unwrap();
+        assert_eq!(back, seed);
+        assert_ne!(back, Seed::new([8; 32]));
+        assert!(serde_json::from_str::<Seed>("\"0707\"").is_err());
     }
 
     #[test]

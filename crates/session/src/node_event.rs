@@ -84,6 +84,17 @@ pub enum NodeEvent {
         valid_after: Time,
         valid_before: Time,
     },
+    /// Connector: a certificate that runs nothing (`force-command`) is about to be shown to a target, as the positive
+    /// control of a look or to check a set-up. No gateway ever has it.
+    ProbeIssued {
+        grant: Option<GrantId>,
+        target: String,
+        serial: u64,
+        principal: String,
+        key_sha256: String,
+        valid_after: Time,
+        valid_before: Time,
+    },
     /// Connector: the grant is a tombstone; nothing more is ever issued for it.
     Deactivated { grant: GrantId, fencing: u64, provable_at: Time },
     /// Connector: it looked.
