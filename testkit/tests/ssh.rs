@@ -1,5 +1,7 @@
 //! The stock clients against a real sshd: who gets in, who does not, and what the test can see and do.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use halligan_testkit::ssh_client::SshClient;
