@@ -1,0 +1,152 @@
+//! A recording as text to read: what was done, with times, and what was shown, with a bar before each line.
+//!
+//! Output is the target's: it is escaped, and the bar keeps it from passing for a line of ours.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use crate::asciicast::ExportError;
+use crate::player::escape_lines;
+use crate::reader::ReadError;
+use crate::record::{Record, RecordKind};
+use crate::text::{Utf8Stream, escape};
+
+/// Writes the transcript of `records` to `out`.
+pub fn write_transcript(
+    records: impl IntoIterator<Item = Result<Record, ReadError>>,
+    out: &mut impl Write,
+) -> Result<(), ExportError> {
+    let mut page = Page { out, open_line: None, decoders: HashMap::new() };
+    for record in records {
+        page.take(&record?)?;
+    }
+    page.close_line()?;
+    Ok(())
+}
+
+struct Page<'a, W> {
+    out: &'a mut W,
+    /// The stream whose line has not ended yet.
+    open_line: Option<(u32, char)>,
+    decoders: HashMap<(u32, char), Utf8Stream>,
+}
+
+impl<W: Write> Page<'_, W> {
+    fn take(&mut self, record: &Record) -> Result<(), ExportError> {
+        use RecordKind as K;
+        match &record.kind {
+            K::Output { channel, bytes } => return Ok(self.stream(*channel, '|', bytes)?),
+            K::Stderr { channel, bytes } => return Ok(self.stream(*channel, '!', bytes)?),
+            K::Input { channel, bytes } => return Ok(self.stream(*channel, '>', bytes)?),
+            _ => {}
+        }
+        self.close_line()?;
+        let line = line_of(&record.kind);
+        writeln!(self.out, "{}  {}", clock(record.at_micros), escape(&line))?;
+        Ok(())
+    }
+
+    fn stream(&mut self, channel: u32, bar: char, bytes: &[u8]) -> io::Result<()> {
+        let text = self.decoders.entry((channel, bar)).or_default().push(bytes);
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.open_line != Some((channel, bar)) {
+            self.close_line()?;
+        }
+        for piece in escape_lines(&text).split_inclusive('\n') {
+            if self.open_line.is_none() {
+                write!(self.out, "{channel:>3} {bar} ")?;
+            }
+            write!(self.out, "{piece}")?;
+            self.open_line = (!piece.ends_with('\n')).then_some((channel, bar));
+        }
+        Ok(())
+    }
+
+    fn close_line(&mut self) -> io::Result<()> {
+        if self.open_line.take().is_some() { writeln!(self.out) } else { Ok(()) }
+    }
+}
+
+/// `h:mm:ss.mmm` since the start.
+fn clock(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    format!("{}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, micros / 1000 % 1000)
+}
+
+fn line_of(kind: &RecordKind) -> String {
+    use RecordKind as K;
+    match kind {
+        K::SessionStart { metadata } => format!("session started: {metadata}"),
+        K::Output { .. } | K::Stderr { .. } | K::Input { .. } => String::new(),
+        K::Resize { channel, columns, rows } => format!("[{channel}] terminal is {columns} by {rows}"),
+        K::Command { channel, text } => format!("[{channel}] command: {text}"),
+        K::ChannelOpen { channel, kind } => format!("[{channel}] opened: {kind}"),
+        K::ChannelEnd { channel, exit_status, signal } => match (exit_status, signal) {
+            (_, Some(signal)) => format!("[{channel}] ended by signal {signal}"),
+            (Some(status), None) => format!("[{channel}] ended with status {status}"),
+            (None, None) => format!("[{channel}] ended"),
+        },
+        K::TransferBegin { channel, path, direction } => {
+            format!("[{channel}] {} of {path} begins", direction.word())
+        }
+        K::TransferEnd { channel, path, direction, bytes, sha256, outcome } => {
+            format!("[{channel}] {} of {path}: {outcome}, {bytes} bytes, sha256 {sha256}", direction.word())
+        }
+        K::FileOp { channel, op, path, path2: None, outcome } => {
+            format!("[{channel}] {op} {path}: {outcome}")
+        }
+        K::FileOp { channel, op, path, path2: Some(path2), outcome } => {
+            format!("[{channel}] {op} {path} {path2}: {outcome}")
+        }
+        K::Bulk { channel, direction, bytes, sha256 } => {
+            format!("[{channel}] {} so far: {bytes} bytes, sha256 {sha256}", direction.word())
+        }
+        K::Content { channel, direction, bytes } => {
+            format!("[{channel}] {} bytes of {} kept", bytes.len(), direction.word())
+        }
+        K::Statement { channel, text, outcome, rows, duration_micros, .. } => {
+            let rows = rows.map_or(String::new(), |rows| format!(", {rows} rows"));
+            format!("[{channel}] statement: {text}: {outcome}{rows}, {duration_micros} \u{b5}s")
+        }
+        K::Rows { channel, rows, bytes } => format!("[{channel}] {rows} rows kept, {} bytes", bytes.len()),
+        K::Note { text } => format!("note: {text}"),
+        K::Gap { reason } => format!("GAP: {reason}"),
+        K::End { reason } => format!("ended: {reason}"),
+        K::Unknown { tag, .. } => format!("a record of kind {tag}, which this program is too old to show"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_cannot_pass_for_a_line_of_ours() {
+        let output = |at, channel, text: &str| {
+            Ok(Record::new(at, RecordKind::Output { channel, bytes: text.to_owned().into() }))
+        };
+        let records = [
+            Ok(Record::new(
+                0,
+                RecordKind::Command { channel: 1, text: "ls\u{1b}[8m -la\n0:00:09.000  note".into() },
+            )),
+            output(1_234_000, 1, "total 1\r\n0:00:02.000  note: all is well\r\nab"),
+            output(1_300_000, 1, "c\u{1b}[2J"),
+            output(1_400_000, 2, "other"),
+            Ok(Record::new(
+                3_600_000_000,
+                RecordKind::ChannelEnd { channel: 1, exit_status: Some(0), signal: None },
+            )),
+        ];
+        let mut out = Vec::new();
+        write_transcript(records, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "0:00:00.000  [1] command: ls\\x1b[8m -la\\n0:00:09.000  note\n  \
+             1 | total 1\n  1 | 0:00:02.000  note: all is well\n  1 | abc\\x1b[2J\n  2 | other\n\
+             1:00:00.000  [1] ended with status 0\n"
+        );
+    }
+}
