@@ -1,0 +1,4 @@
+//! Every story of the whole, one file each. Run one with `cargo test -p halligan-tests imports`.
+
+mod imports;
+mod source;
