@@ -80,6 +80,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { stream, buffer: BytesMut::new(), most, silence }
     }
 
+    /// The stream, without what was read ahead.
+    pub fn into_stream(self) -> R {
+        self.stream
+    }
+
     /// The next frame; `None` when the other side closed between two frames.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
         loop {

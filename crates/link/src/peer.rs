@@ -79,8 +79,9 @@ struct Shared {
 }
 
 impl Peer {
-    /// Starts a link over a stream of bytes. The caller vouches that `info` is who is at its other end.
-    pub(crate) fn start<S>(stream: S, info: PeerInfo, handler: Arc<dyn Handler>, timing: Timing) -> Self
+    /// Starts a link over a stream of bytes. The caller vouches that `info` is who is at its other end: use `connect`,
+    /// `LinkListener` or `in_process`, which see to that.
+    pub fn start<S>(stream: S, info: PeerInfo, handler: Arc<dyn Handler>, timing: Timing) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
