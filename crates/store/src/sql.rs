@@ -1,7 +1,7 @@
 //! The SQL that both engines run, word for word.
 //!
 //! `$1 … $n` appear in order of first use: SQLite numbers them by that order, PostgreSQL by name.
-//! `{skip}` is the one word they do not share. Page statements take an `after` that is never
+//! `/*skip*/` stands where PostgreSQL has a word that SQLite lacks. Page statements take an `after` that is never
 //! absent: [`FIRST`] or [`LAST`] stand for the ends.
 
 /// Before every id, for ascending lists.
@@ -37,9 +37,9 @@ pub(crate) const SAVE_SIGNED_HEAD: &str = "UPDATE signed_head SET size = $1, roo
      WHERE id = 1 AND size IS NOT DISTINCT FROM $4 AND root IS NOT DISTINCT FROM $5 \
      AND EXISTS (SELECT 1 FROM head WHERE id = 1 AND size >= $6)";
 
-/// `{skip}`: on PostgreSQL two workers must not wait for one another's rows.
+/// `/*skip*/`: on PostgreSQL two workers must not wait for one another's rows.
 pub(crate) const OUTBOX_CLAIM: &str = "WITH ready AS (SELECT id FROM outbox \
-     WHERE not_before <= $1 AND leased_until <= $2 ORDER BY not_before, id LIMIT $3 {skip}) \
+     WHERE not_before <= $1 AND leased_until <= $2 ORDER BY not_before, id LIMIT $3 /*skip*/) \
      UPDATE outbox SET owner = $4, leased_until = $5, attempts = attempts + 1 \
      WHERE id IN (SELECT id FROM ready) RETURNING not_before, id, topic, body, attempts, error";
 pub(crate) const OUTBOX_DONE: &str = "DELETE FROM outbox WHERE id = $1";
@@ -86,6 +86,40 @@ mod tests {
         ] {
             let used: Vec<usize> = text.split('$').skip(1).map(|rest| rest[..1].parse().unwrap()).collect();
             assert_eq!(used, (1..=used.len()).collect::<Vec<_>>(), "{text}");
+        }
+    }
+    /// A list that reads the whole table, or sorts it, would be slow only where it hurts.
+    #[test]
+    fn every_read_follows_an_index() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let schema = include_str!("../tests/golden/schema.sqlite.sql");
+        connection.execute_batch(schema).unwrap();
+        for text in [
+            GET,
+            LIST_UP,
+            LIST_DOWN,
+            BY_INDEX_UP,
+            BY_INDEX_DOWN,
+            DUE,
+            DUE_OF_KIND,
+            LEAVES,
+            HEAD,
+            OUTBOX_CLAIM,
+            OUTBOX_DONE,
+            OUTBOX_RETRY,
+            META_GET,
+            FORGET_ANSWERS,
+        ] {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            for n in 1..=statement.parameter_count() {
+                statement.raw_bind_parameter(n, 1).unwrap();
+            }
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().unwrap() {
+                let step: String = row.get(3).unwrap();
+                let slow = step.starts_with("SCAN") && step != "SCAN ready" || step.contains("TEMP B-TREE");
+                assert!(!slow, "{step}: {text}");
+            }
         }
     }
 }

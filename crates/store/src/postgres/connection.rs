@@ -144,7 +144,7 @@ impl Shared {
         if let Some(statement) = self.statements.read().await.get(text) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(&text.replace("{skip}", SKIP)).await?;
+        let statement = self.client.prepare(&text.replace("/*skip*/", SKIP)).await?;
         self.statements.write().await.insert(text, statement.clone());
         Ok(statement)
     }
