@@ -5,7 +5,21 @@
 //! documents, [`react`](react::react) says what has to happen in the world because of them.
 //! Start reading at `command.rs` (what can be asked), `event.rs` (what can have happened), then the folder of an aggregate.
 
+pub mod apply;
 pub mod catalog;
+pub mod command;
+pub mod decide;
+pub mod effect;
+pub mod event;
+pub mod grant;
 pub mod ids;
+pub mod incident;
 pub mod proof;
+pub mod react;
+pub mod refusal;
+pub mod request;
+pub mod review;
+pub mod session;
+pub mod standing;
 pub mod time;
+pub mod world;

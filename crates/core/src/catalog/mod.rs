@@ -1,5 +1,7 @@
 //! The catalog: what one can get into, who people are, and which rules hold. Files become these types; nothing here reads files.
 
 pub mod model;
+mod resolve;
 
 pub use model::*;
+pub use resolve::WhoContext;

@@ -1,0 +1,170 @@
+//! Everything that can have happened. One command makes one leaf with one or more of these; replaying them through
+//! [`apply`](crate::apply::apply) gives the documents. Every released form decodes for ever (see `tests/golden`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Who;
+use crate::grant::{Grant, GrantEnd, Kept, ProofOutcome};
+use crate::ids::{EntitlementName, GrantId, IncidentId, Name, PersonId, RequestId, ReviewId, SessionId};
+use crate::incident::{ChangeJudgement, Incident, Note, Part};
+use crate::proof::Evidence;
+use crate::request::{Bypass, Decision, Request};
+use crate::review::{Action, Deferral, Judgement, Review};
+use crate::session::Session;
+use crate::time::{Span, Time};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// Somebody asked.
+    RequestFiled { request: Box<Request> },
+    /// Somebody approved or denied.
+    Decided { request: RequestId, decision: Decision },
+    /// A decision does not count any more.
+    DecisionVoided { request: RequestId, person: PersonId, why: String },
+    /// A request became graver; steps and carried decisions are as given.
+    Escalated { request: RequestId, by: PersonId, reason: String, to: Box<Request> },
+    /// A step's timer struck.
+    StepMoved { request: RequestId, step: u32, approvers: Vec<Who> },
+    /// A step has (or no longer has) nobody who may approve it.
+    StepBlocked { request: RequestId, step: u32, blocked: bool },
+    /// Somebody bypasses; it may take effect later.
+    BypassAsked { request: RequestId, person: PersonId, bypass: Bypass },
+    /// The bypass takes effect.
+    BypassTookEffect { request: RequestId },
+    /// Approved: by people, by policy, or by bypass.
+    RequestApproved { request: RequestId, at: Time, automatic: bool },
+    /// Denied.
+    RequestDenied {
+        request: RequestId,
+        person: PersonId,
+        entitlement: EntitlementName,
+        requester: PersonId,
+        at: Time,
+    },
+    /// Withdrawn.
+    RequestWithdrawn { request: RequestId },
+    /// Nobody decided in time, or its grant was never begun.
+    RequestLapsed { request: RequestId },
+    /// Waits again: an approval was void before activation.
+    RequestReopened { request: RequestId, lapses_at: Time },
+    /// A grant exists.
+    GrantScheduled { grant: Box<Grant> },
+    /// The connector is told.
+    GrantActivating { grant: GrantId, fencing: u64 },
+    /// In force.
+    GrantActivated { grant: GrantId, at: Time, deadline: Time },
+    /// Could not be made to work.
+    GrantActivationFailed { grant: GrantId, at: Time, fencing: u64, reason: String },
+    /// Never begun.
+    GrantCancelled { grant: GrantId, why: String },
+    /// A gateway holds its lease.
+    LeaseHeld { grant: GrantId, gateway: Name },
+    /// A gateway has let go.
+    LeaseEnded { grant: GrantId, gateway: Name, sessions_ended: u32, at: Time },
+    /// More time.
+    GrantExtended { grant: GrantId, request: RequestId, deadline: Time, by: Span, fencing: u64 },
+    /// Access ends now.
+    GrantEnded {
+        grant: GrantId,
+        at: Time,
+        reason: GrantEnd,
+        by: Option<PersonId>,
+        note: Option<String>,
+        fencing: u64,
+    },
+    /// The connector will issue nothing more for it.
+    GrantDeactivated { grant: GrantId, provable_at: Time },
+    /// Somebody looked.
+    GrantLooked { grant: GrantId, evidence: Evidence, look_at: Option<Time> },
+    /// Access ends soon.
+    DeadlineNear { grant: GrantId, deadline: Time },
+    /// The connector is asked to look.
+    LookAsked { grant: GrantId, at: Time, next: Time },
+    /// A look found the door open.
+    RevocationFailed { grant: GrantId },
+    /// It is late.
+    RevocationLate { grant: GrantId },
+    /// The question is settled.
+    GrantRevoked { grant: GrantId, outcome: ProofOutcome },
+    /// One of two waives the proof.
+    ProofWaived { grant: GrantId, person: PersonId, reason: String },
+    /// Stays beyond mitigation.
+    GrantKept { grant: GrantId, kept: Kept },
+    /// A session is there.
+    SessionOpened { session: Box<Session> },
+    /// A channel in it.
+    ChannelOpened { session: SessionId, kind: String, detail: String },
+    /// It ended.
+    SessionEnded { session: SessionId, grant: GrantId, at: Time, reason: String },
+    /// Its recording is finished.
+    RecordingFinished {
+        session: SessionId,
+        bytes: u64,
+        frames: u64,
+        sha256: String,
+        chain_head: String,
+        complete: bool,
+    },
+    /// Its recording is in the store.
+    RecordingStored { session: SessionId, incident: Option<IncidentId> },
+    /// Its recording is lost.
+    RecordingLost { session: SessionId, incident: Option<IncidentId>, reason: String },
+    /// One of two says that its absence is explained; settled with the second.
+    GapWaived {
+        session: SessionId,
+        incident: Option<IncidentId>,
+        person: PersonId,
+        reason: String,
+        settled: bool,
+    },
+    /// A recording was played, watched, searched or exported.
+    RecordingPlayed { session: SessionId, person: PersonId, how: String },
+    /// Somebody wants it dead.
+    SessionTerminated { session: SessionId, person: PersonId, reason: String },
+    /// Somebody tried what they may not.
+    AttemptRefused { person: Option<PersonId>, what: String, client: String, reason: String },
+    /// An emergency began.
+    IncidentOpened { incident: Box<Incident> },
+    /// Somebody acted in it.
+    PartTaken { incident: IncidentId, person: PersonId, part: Part },
+    /// Its severity changed.
+    SeverityChanged { incident: IncidentId, severity: Name, by: PersonId, reason: String },
+    /// A note.
+    NoteAdded { incident: IncidentId, note: Note },
+    /// A link.
+    LinkAdded { incident: IncidentId, link: String },
+    /// The harm is over.
+    IncidentMitigated { incident: IncidentId, at: Time, by: PersonId },
+    /// Somebody wants to close it, but something blocks.
+    IncidentClosing { incident: IncidentId, by: PersonId, blockers: Vec<String> },
+    /// Closed.
+    IncidentClosed { incident: IncidentId, at: Time, by: PersonId },
+    /// One of two wants to end it unproven.
+    UnprovenAsked { incident: IncidentId, person: PersonId, reason: String },
+    /// Ended by two people without proof.
+    IncidentClosedUnproven { incident: IncidentId, at: Time },
+    /// Open again.
+    IncidentReopened { incident: IncidentId, why: String },
+    /// A session changed something.
+    ChangeSeen { incident: IncidentId, session: SessionId, what: String },
+    /// An owner said what became of it.
+    ChangeJudged { incident: IncidentId, change: u32, judgement: ChangeJudgement },
+    /// A review is due.
+    ReviewOpened { review: Box<Review> },
+    /// Somebody took it up.
+    ReviewStarted { review: ReviewId, reviewer: PersonId },
+    /// Judged.
+    ReviewJudged { review: ReviewId, judgement: Judgement },
+    /// Put off.
+    ReviewDeferred { review: ReviewId, deferral: Deferral },
+    /// Something to do.
+    ActionAdded { review: ReviewId, action: Action },
+    /// Done.
+    ActionCompleted { review: ReviewId, action: u32, at: Time },
+    /// All done.
+    ReviewClosed { review: ReviewId },
+    /// Nobody has judged it in time.
+    ReviewOverdue { review: ReviewId },
+}

@@ -1,0 +1,8 @@
+//! Grants: activation, extension, ending, proof. See `state.rs` for what a grant is, `decide.rs` for its rules.
+
+mod decide;
+mod state;
+
+pub(crate) use decide::*;
+pub use decide::{due_at, may_oversee};
+pub use state::*;

@@ -1,0 +1,317 @@
+//! Rules of incidents: who may open, mitigate and close them, and what keeps them open.
+
+use super::{ChangeJudgement, Incident, IncidentState, Note, Part, blockers};
+use crate::catalog::OfficeName;
+use crate::command::Command;
+use crate::decide::{Context, said, text};
+use crate::event::Event;
+use crate::grant::{self, GrantEnd, GrantState};
+use crate::ids::{IncidentId, Name, PersonId};
+use crate::refusal::{Refusal, RefusalCode};
+use crate::world::{Facts, World};
+
+const LEADS: [OfficeName; 2] = [OfficeName::IncidentLead, OfficeName::SecurityOfficer];
+
+impl Incident {
+    /// Did this person act in it in a way that keeps them from reviewing or waiving (rule 10)?
+    pub fn is_party(&self, person: &PersonId) -> bool {
+        self.parties.get(person).is_some_and(|parts| !parts.is_empty())
+    }
+    /// `INC-7`.
+    pub fn label(&self) -> String {
+        format!("INC-{}", self.number)
+    }
+}
+
+/// A new incident.
+pub(crate) fn fresh(
+    context: &mut Context<'_>,
+    title: &str,
+    severity: Name,
+    scenario: Option<Name>,
+    by: &PersonId,
+    number: u64,
+) -> Incident {
+    Incident {
+        id: context.ids.make(),
+        number,
+        title: title.chars().take(200).collect(),
+        severity,
+        scenario,
+        opened_by: by.clone(),
+        opened_at: context.now,
+        state: IncidentState::Open,
+        links: Default::default(),
+        parties: [(by.clone(), [Part::Opener].into())].into(),
+        pending_requests: Default::default(),
+        grants: Default::default(),
+        open_sessions: Default::default(),
+        unstored_recordings: Default::default(),
+        sessions: 0,
+        reviews: Default::default(),
+        changes: Vec::new(),
+        notes: Vec::new(),
+        mitigated_at: None,
+        closed_at: None,
+        unproven: Default::default(),
+        attestation_gaps: Default::default(),
+    }
+}
+
+/// Members see their incident; so do those with oversight (rule 13).
+pub fn may_see(facts: &Facts<'_>, incident: &Incident, person: &PersonId) -> bool {
+    incident.is_party(person)
+        || [
+            OfficeName::IncidentLead,
+            OfficeName::SecurityOfficer,
+            OfficeName::Auditor,
+            OfficeName::PlatformOwner,
+        ]
+        .iter()
+        .any(|office| facts.catalog.holds(person, *office))
+}
+
+fn seen<'a>(
+    world: &'a World,
+    facts: &Facts<'_>,
+    context: &Context<'_>,
+    id: IncidentId,
+) -> Result<&'a Incident, Refusal> {
+    let incident = world.incident(id)?;
+    if may_see(facts, incident, context.person()?) {
+        Ok(incident)
+    } else {
+        Err(Refusal::not_found(format_args!("incident {id}")))
+    }
+}
+
+pub(crate) fn decide(
+    world: &World,
+    facts: &Facts<'_>,
+    context: &mut Context<'_>,
+    command: &Command,
+) -> Result<Vec<Event>, Refusal> {
+    let now = context.now;
+    match command {
+        Command::OpenIncident { title, severity, scenario, link, number } => {
+            let person = context.person()?.clone();
+            context.no_token("open an incident")?;
+            said("title", title, 200)?;
+            if !facts.catalog.severities.contains_key(severity) {
+                return Err(Refusal::new(
+                    RefusalCode::DoesNotFit,
+                    format!("there is no severity {severity}"),
+                ));
+            }
+            may_declare(facts, &person, severity)?;
+            if let Some(scenario) =
+                scenario.as_ref().filter(|name| !facts.catalog.scenarios.contains_key(*name))
+            {
+                return Err(Refusal::new(
+                    RefusalCode::DoesNotFit,
+                    format!("there is no scenario {scenario}"),
+                ));
+            }
+            let mut incident = fresh(context, title, severity.clone(), scenario.clone(), &person, *number);
+            if let Some(link) = link {
+                text("link", link, 500)?;
+                incident.links.insert(link.clone());
+            }
+            Ok(vec![Event::IncidentOpened { incident: Box::new(incident) }])
+        }
+        Command::ChangeSeverity { incident, severity, reason } => {
+            let found = seen(world, facts, context, *incident)?;
+            let person = context.person()?.clone();
+            context.no_token("change a severity")?;
+            said("reason", reason, 2000)?;
+            if !facts.catalog.severities.contains_key(severity) || found.severity == *severity {
+                return Err(Refusal::new(
+                    RefusalCode::DoesNotFit,
+                    format!("{severity} is not another severity"),
+                ));
+            }
+            may_declare(facts, &person, severity)?;
+            Ok(vec![Event::SeverityChanged {
+                incident: *incident,
+                severity: severity.clone(),
+                by: person,
+                reason: reason.clone(),
+            }])
+        }
+        Command::AddNote { incident, text } => {
+            seen(world, facts, context, *incident)?;
+            said("note", text, 4000)?;
+            let note = Note { by: context.person()?.clone(), at: now, text: text.clone() };
+            Ok(vec![Event::NoteAdded { incident: *incident, note }])
+        }
+        Command::AddLink { incident, link } => {
+            seen(world, facts, context, *incident)?;
+            said("link", link, 500)?;
+            Ok(vec![Event::LinkAdded { incident: *incident, link: link.clone() }])
+        }
+        Command::Mitigate { incident } => mitigate(world, facts, context, *incident),
+        Command::CloseIncident { incident } => {
+            let found = seen(world, facts, context, *incident)?;
+            let person = context.officer(facts, &LEADS, "close an incident")?.clone();
+            context.no_token("close an incident")?;
+            if matches!(found.state, IncidentState::Closed | IncidentState::ClosedUnproven) {
+                return Err(Refusal::new(RefusalCode::WrongState, "the incident is closed already"));
+            }
+            let blocked = blockers(found);
+            if blocked.is_empty() {
+                return Ok(vec![Event::IncidentClosed { incident: *incident, at: now, by: person }]);
+            }
+            if found.state == IncidentState::Closing {
+                return Err(Refusal::new(
+                    RefusalCode::Blocked,
+                    format!("{} cannot be closed: {}", found.label(), blocked.join("; ")),
+                )
+                .next(format!("see `halligan incident blockers {}`", found.label())));
+            }
+            Ok(vec![Event::IncidentClosing { incident: *incident, by: person, blockers: blocked }])
+        }
+        Command::CloseUnproven { incident, reason } => {
+            close_unproven(world, facts, context, *incident, reason)
+        }
+        Command::Reopen { incident, reason } => {
+            let found = seen(world, facts, context, *incident)?;
+            context.officer(facts, &LEADS, "reopen an incident")?;
+            said("reason", reason, 2000)?;
+            if found.state == IncidentState::Open {
+                return Err(Refusal::new(RefusalCode::WrongState, "the incident is open"));
+            }
+            Ok(vec![Event::IncidentReopened { incident: *incident, why: reason.clone() }])
+        }
+        Command::JudgeChange { incident, change, fate, note } => {
+            let found = seen(world, facts, context, *incident)?;
+            let person = context
+                .officer(
+                    facts,
+                    &[OfficeName::PlatformOwner, OfficeName::IncidentLead, OfficeName::SecurityOfficer],
+                    "judge a change",
+                )?
+                .clone();
+            context.no_token("judge a change")?;
+            text("note", note, 2000)?;
+            let change_found = found
+                .changes
+                .get(*change as usize)
+                .ok_or_else(|| Refusal::not_found(format_args!("change {change}")))?;
+            if change_found.judged.is_some() {
+                return Err(Refusal::new(RefusalCode::WrongState, "this change has been judged already"));
+            }
+            if world.sessions.get(&change_found.session).is_some_and(|session| session.person == person)
+                || found.parties.get(&person).is_some_and(|parts| parts.contains(&Part::Beneficiary))
+            {
+                return Err(Refusal::new(
+                    RefusalCode::SeparationOfDuties,
+                    "somebody who had access does not judge what was changed",
+                ));
+            }
+            let judgement = ChangeJudgement { by: person, at: now, fate: *fate, note: note.clone() };
+            Ok(vec![Event::ChangeJudged { incident: *incident, change: *change, judgement }])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn may_declare(facts: &Facts<'_>, person: &PersonId, severity: &Name) -> Result<(), Refusal> {
+    let who =
+        crate::catalog::WhoContext { beneficiary: person, system: None, now: crate::time::Time::default() };
+    match facts.catalog.severities.get(severity) {
+        Some(found)
+            if found.declared_by.is_empty() || facts.catalog.is_among(person, &found.declared_by, who) =>
+        {
+            Ok(())
+        }
+        _ => Err(Refusal::new(RefusalCode::NotAllowed, format!("you may not declare {severity}"))),
+    }
+}
+
+/// The harm is over: every grant of the incident ends, except one that a person keeps with a reason.
+fn mitigate(
+    world: &World,
+    facts: &Facts<'_>,
+    context: &mut Context<'_>,
+    id: IncidentId,
+) -> Result<Vec<Event>, Refusal> {
+    let incident = seen(world, facts, context, id)?;
+    let person = context.officer(facts, &LEADS, "mitigate an incident")?.clone();
+    if incident.state != IncidentState::Open {
+        return Err(Refusal::new(RefusalCode::WrongState, "only an open incident can be mitigated"));
+    }
+    let mut events = vec![Event::IncidentMitigated { incident: id, at: context.now, by: person.clone() }];
+    for request in &incident.pending_requests {
+        events.push(Event::RequestLapsed { request: *request });
+    }
+    for (grant_id, settled) in &incident.grants {
+        if *settled {
+            continue;
+        }
+        let Some(grant) = world.grants.get(grant_id) else { continue };
+        let kept = grant.kept.as_ref().is_some_and(|kept| kept.until > context.now)
+            && grant.state == GrantState::Active;
+        if !kept {
+            events.extend(grant::end(
+                context,
+                facts,
+                grant,
+                GrantEnd::IncidentMitigated,
+                Some(&person),
+                Some("the incident was mitigated"),
+            ));
+        }
+    }
+    Ok(events)
+}
+
+/// Two people who are no party end it without proof: loud, with a date, and only where the catalog permits it.
+fn close_unproven(
+    world: &World,
+    facts: &Facts<'_>,
+    context: &mut Context<'_>,
+    id: IncidentId,
+    reason: &str,
+) -> Result<Vec<Event>, Refusal> {
+    let incident = seen(world, facts, context, id)?;
+    if !facts.catalog.settings.closed_unproven_allowed {
+        return Err(Refusal::new(
+            RefusalCode::NotAllowed,
+            "the catalog forbids closing an incident without proof",
+        ));
+    }
+    let person = context
+        .officer(
+            facts,
+            &[OfficeName::SecurityOfficer, OfficeName::IncidentLead, OfficeName::PlatformOwner],
+            "close an incident unproven",
+        )?
+        .clone();
+    context.no_token("close an incident")?;
+    context.own_factor(facts)?;
+    said("reason", reason, 2000)?;
+    if incident.is_party(&person) {
+        return Err(Refusal::new(
+            RefusalCode::SeparationOfDuties,
+            "you took part in this incident; two people who did not must end it",
+        ));
+    }
+    if matches!(incident.state, IncidentState::Closed | IncidentState::ClosedUnproven) {
+        return Err(Refusal::new(RefusalCode::WrongState, "the incident is closed already"));
+    }
+    if !incident.open_sessions.is_empty() {
+        return Err(Refusal::new(RefusalCode::Blocked, "sessions are still open")
+            .next("end them with `halligan sessions terminate`"));
+    }
+    if incident.unproven.contains_key(&person) {
+        return Err(Refusal::new(
+            RefusalCode::WrongState,
+            "you have asked for it already; a second person is needed",
+        ));
+    }
+    let mut events = vec![Event::UnprovenAsked { incident: id, person, reason: reason.to_owned() }];
+    if !incident.unproven.is_empty() {
+        events.push(Event::IncidentClosedUnproven { incident: id, at: context.now });
+    }
+    Ok(events)
+}

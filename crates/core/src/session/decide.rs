@@ -1,0 +1,237 @@
+//! What gateways report of sessions, and what people do to them. A report that was taken before changes nothing.
+
+use super::{Recording, RecordingState, Session};
+use crate::catalog::OfficeName;
+use crate::command::Command;
+use crate::decide::{Context, said};
+use crate::event::Event;
+use crate::grant::{GrantState, no_connection_left, settled};
+use crate::ids::SessionId;
+use crate::incident::Part;
+use crate::refusal::{Refusal, RefusalCode};
+use crate::review::{self, About, ReviewKind};
+use crate::world::{Facts, World};
+
+/// Most channels that are listed by name; further ones are in the recording.
+const MOST_CHANNELS: usize = 200;
+
+pub(crate) fn decide(
+    world: &World,
+    facts: &Facts<'_>,
+    context: &mut Context<'_>,
+    command: &Command,
+) -> Result<Vec<Event>, Refusal> {
+    match command {
+        Command::ReportSessionOpened { session, grant, gateway, recording, client, login, at } => {
+            context.only_node()?;
+            if world.sessions.contains_key(session) {
+                return Ok(Vec::new());
+            }
+            let found = world.grant(*grant)?;
+            let outside =
+                found.state != GrantState::Active || found.deadline.is_none_or(|deadline| *at >= deadline);
+            let session = Session {
+                id: *session,
+                grant: *grant,
+                number: found.last_session + 1,
+                person: found.person.clone(),
+                entitlement: found.entitlement.clone(),
+                incident: found.incident,
+                gateway: gateway.clone(),
+                client: client.clone(),
+                login: login.clone(),
+                opened_at: *at,
+                ended_at: None,
+                end_reason: None,
+                outside_grant: outside,
+                channels: Vec::new(),
+                recording: Recording {
+                    id: *recording,
+                    state: RecordingState::Running,
+                    bytes: 0,
+                    sha256: String::new(),
+                    chain_head: String::new(),
+                    frames: 0,
+                    complete: false,
+                },
+                gap_waivers: Default::default(),
+            };
+            Ok(vec![Event::SessionOpened { session: Box::new(session) }])
+        }
+        Command::ReportChannel { session, kind, detail } => {
+            context.only_node()?;
+            let found = world.session(*session)?;
+            if found.channels.len() >= MOST_CHANNELS {
+                return Ok(Vec::new());
+            }
+            let detail = detail.chars().take(1000).collect();
+            Ok(vec![Event::ChannelOpened { session: *session, kind: kind.clone(), detail }])
+        }
+        Command::ReportChange { session, what } => {
+            context.only_node()?;
+            let found = world.session(*session)?;
+            let what: String = what.chars().take(1000).collect();
+            Ok(found
+                .incident
+                .map(|incident| Event::ChangeSeen { incident, session: *session, what })
+                .into_iter()
+                .collect())
+        }
+        Command::ReportSessionEnded { session, reason, at } => {
+            context.only_node()?;
+            let found = world.session(*session)?;
+            if found.ended_at.is_some() {
+                return Ok(Vec::new());
+            }
+            let mut events = vec![Event::SessionEnded {
+                session: *session,
+                grant: found.grant,
+                at: *at,
+                reason: reason.clone(),
+            }];
+            let mut grant = world.grant(found.grant)?.clone();
+            grant.open_sessions.remove(session);
+            if no_connection_left(&grant) {
+                events.extend(settled(&grant, context.now));
+            }
+            Ok(events)
+        }
+        Command::ReportRecordingFinished { session, bytes, frames, sha256, chain_head, complete } => {
+            context.only_node()?;
+            let found = world.session(*session)?;
+            if found.recording.state != RecordingState::Running {
+                return Ok(Vec::new());
+            }
+            Ok(vec![Event::RecordingFinished {
+                session: *session,
+                bytes: *bytes,
+                frames: *frames,
+                sha256: sha256.clone(),
+                chain_head: chain_head.clone(),
+                complete: *complete,
+            }])
+        }
+        Command::ReportRecordingStored { session, sha256 } => {
+            context.only_node()?;
+            let found = world.session(*session)?;
+            match found.recording.state {
+                RecordingState::Stored => Ok(Vec::new()),
+                _ if found.recording.sha256 != *sha256 => Err(Refusal::new(
+                    RefusalCode::DoesNotFit,
+                    "the stored recording is not the one that the gateway's ledger names",
+                )),
+                _ => Ok(vec![Event::RecordingStored { session: *session, incident: found.incident }]),
+            }
+        }
+        Command::ReportRecordingLost { session, reason } => {
+            context.only_node()?;
+            let found = world.session(*session)?;
+            if matches!(found.recording.state, RecordingState::Stored | RecordingState::Lost) {
+                return Ok(Vec::new());
+            }
+            let grant = world.grant(found.grant)?;
+            let mut about = About::grant(grant);
+            about.session = Some(*session);
+            Ok(vec![
+                Event::RecordingLost { session: *session, incident: found.incident, reason: reason.clone() },
+                review::opened(context, facts, ReviewKind::AttestationGap, about),
+            ])
+        }
+        Command::WaiveGap { session, reason } => waive_gap(world, facts, context, *session, reason),
+        Command::ReportRefused { person, what, client, reason } => {
+            context.only_node()?;
+            Ok(vec![Event::AttemptRefused {
+                person: person.clone(),
+                what: what.clone(),
+                client: client.clone(),
+                reason: reason.clone(),
+            }])
+        }
+        Command::TerminateSession { session, reason } => {
+            let found = world.session(*session)?;
+            let person = context.person()?.clone();
+            said("reason", reason, 2000)?;
+            let officer = [OfficeName::SecurityOfficer, OfficeName::IncidentLead, OfficeName::PlatformOwner]
+                .iter()
+                .any(|office| facts.catalog.holds(&person, *office));
+            if !officer && found.person != person {
+                return Err(Refusal::not_found(format_args!("session {session}")));
+            }
+            if found.ended_at.is_some() {
+                return Err(Refusal::new(RefusalCode::WrongState, "the session has ended already"));
+            }
+            let mut events = vec![Event::SessionTerminated {
+                session: *session,
+                person: person.clone(),
+                reason: reason.clone(),
+            }];
+            if let Some(incident) = found.incident.filter(|_| found.person != person) {
+                events.push(Event::PartTaken { incident, person, part: Part::Ender });
+            }
+            Ok(events)
+        }
+        Command::RecordPlayback { session, how } => {
+            let found = world.session(*session)?;
+            let person = context.person()?.clone();
+            let officer = [OfficeName::SecurityOfficer, OfficeName::Auditor]
+                .iter()
+                .any(|office| facts.catalog.holds(&person, *office));
+            if !officer {
+                // People may look at what they did themselves; others need the office.
+                if found.person != person {
+                    return Err(Refusal::new(
+                        RefusalCode::NotAllowed,
+                        "to open a recording takes the office of security-officer or auditor",
+                    ));
+                }
+            }
+            context.no_token("open a recording")?;
+            Ok(vec![Event::RecordingPlayed { session: *session, person, how: how.clone() }])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Two people who are no party say that the absence of a recording is explained (rule 9).
+fn waive_gap(
+    world: &World,
+    facts: &Facts<'_>,
+    context: &mut Context<'_>,
+    id: SessionId,
+    reason: &str,
+) -> Result<Vec<Event>, Refusal> {
+    let session = world.session(id)?;
+    let offices = [OfficeName::SecurityOfficer, OfficeName::IncidentLead, OfficeName::PlatformOwner];
+    let person = context.officer(facts, &offices, "waive a missing recording")?.clone();
+    context.no_token("waive")?;
+    context.own_factor(facts)?;
+    said("reason", reason, 2000)?;
+    let party = session.person == person
+        || session
+            .incident
+            .and_then(|incident| world.incidents.get(&incident))
+            .is_some_and(|incident| incident.is_party(&person));
+    if party {
+        return Err(Refusal::new(
+            RefusalCode::SeparationOfDuties,
+            "you took part in this; somebody else must do that",
+        ));
+    }
+    if session.recording.state != RecordingState::Lost {
+        return Err(Refusal::new(RefusalCode::WrongState, "the recording is not known to be lost"));
+    }
+    if session.gap_waivers.contains_key(&person) {
+        return Err(Refusal::new(
+            RefusalCode::WrongState,
+            "you have said so already; a second person is needed",
+        ));
+    }
+    let settled = !session.gap_waivers.is_empty();
+    Ok(vec![Event::GapWaived {
+        session: id,
+        incident: session.incident,
+        person,
+        reason: reason.to_owned(),
+        settled,
+    }])
+}
