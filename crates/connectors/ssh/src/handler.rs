@@ -1,0 +1,147 @@
+//! What the connector answers on its links. Control activates, deactivates and looks; gateways of the same site ask for
+//! certificates; nobody else is heard.
+
+use halligan_core::time::Time;
+use halligan_link::messages::{Hello, PROTOCOL, PeerInfo, Request, Response, Role};
+use halligan_link::{BoxFuture, Handler};
+use halligan_session::roster::{Roster, SignedRoster};
+use tokio::sync::watch;
+
+use crate::connector::{Connector as _, SshConnector};
+use crate::error::ConnectorError;
+use crate::state::{read_json, write_json};
+
+const ROSTER_FILE: &str = "roster.json";
+
+/// Answers for one connector.
+#[derive(Debug)]
+pub struct ConnectorHandler {
+    connector: SshConnector,
+    roster: watch::Sender<Option<Roster>>,
+}
+
+impl ConnectorHandler {
+    /// For this connector, with the roster it held last.
+    pub fn new(connector: SshConnector) -> Result<Self, ConnectorError> {
+        let path = connector.config().folder.join(ROSTER_FILE);
+        let held: Option<SignedRoster> = read_json(&path)?;
+        // One that control's present key did not sign is as good as none.
+        let roster = held.and_then(|signed| signed.verify(&connector.config().control).ok());
+        Ok(Self { connector, roster: watch::Sender::new(roster) })
+    }
+
+    /// The connector.
+    pub const fn connector(&self) -> &SshConnector {
+        &self.connector
+    }
+
+    /// The roster it holds: where the site's gateways listen, and by which keys they are known.
+    pub fn roster(&self) -> watch::Receiver<Option<Roster>> {
+        self.roster.subscribe()
+    }
+
+    /// How this node introduces itself.
+    pub fn hello(&self) -> Hello {
+        let journal = self.connector.journal();
+        Hello {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: Role::Connector,
+            name: self.connector.config().name.clone(),
+            ledger_size: journal.size(),
+            time: journal.now(),
+            roster: self.roster.borrow().as_ref().map_or(0, |roster| roster.serial),
+            leases: Vec::new(),
+        }
+    }
+
+    fn put_roster(&self, signed: &SignedRoster) -> Result<(), ConnectorError> {
+        let roster = signed.verify(&self.connector.config().control)?;
+        let held = self.roster.borrow().as_ref().map_or(0, |held| held.serial);
+        if roster.serial < held {
+            return Err(ConnectorError::refused(format!(
+                "roster {} is overtaken by {held}, which this connector holds",
+                roster.serial
+            )));
+        }
+        write_json(&self.connector.config().folder.join(ROSTER_FILE), signed)?;
+        self.roster.send_replace(Some(roster));
+        Ok(())
+    }
+
+    fn status(&self) -> Response {
+        let journal = self.connector.journal();
+        let disk_free = rustix::fs::statvfs(&self.connector.config().folder)
+            .map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let stats = journal.ledger().stats();
+        let mut warnings = Vec::new();
+        if stats.poisoned {
+            warnings.push(
+                "the connector's ledger cannot be written: nothing is issued until it is restarted"
+                    .to_owned(),
+            );
+        }
+        if stats.full {
+            warnings.push("the connector's disk is full".to_owned());
+        }
+        Response::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot: journal.boot().to_owned(),
+            time: journal.now(),
+            ledger_size: journal.size(),
+            leases: 0,
+            sessions: 0,
+            spooled: 0,
+            disk_free,
+            warnings,
+        }
+    }
+
+    async fn answer(&self, peer: &PeerInfo, request: Request) -> Result<Response, ConnectorError> {
+        let name = request.name();
+        match (peer.role, request) {
+            (_, Request::Ping) => Ok(Response::Ok),
+            (_, Request::NodeTime) => Ok(Response::NodeTime { time: self.connector.journal().now() }),
+            (_, Request::Status) => Ok(self.status()),
+            (Role::Control, Request::Hello(_)) => {
+                Ok(Response::Welcome { hello: self.hello(), acknowledged: 0 })
+            }
+            (Role::Control, Request::PutRoster { roster }) => self.put_roster(&roster).map(|()| Response::Ok),
+            (Role::Control, Request::Activate { lease }) => {
+                self.connector.activate(&lease).await.map(|()| Response::Ok)
+            }
+            (Role::Control, Request::Deactivate { grant, fencing }) => {
+                let provable_at: Time = self.connector.deactivate(grant, fencing).await?;
+                Ok(Response::Deactivated { provable_at })
+            }
+            (Role::Control, Request::Look { grant, fencing }) => {
+                Ok(Response::Evidence { evidence: self.connector.look(grant, fencing).await? })
+            }
+            (Role::Gateway, Request::IssueCertificate { lease, session })
+                if peer.site == self.connector.config().site =>
+            {
+                let issued = self.connector.issue(&lease, session).await?;
+                Ok(Response::Certificate {
+                    seed: issued.seed,
+                    openssh: issued.certificate,
+                    serial: issued.serial,
+                })
+            }
+            _ => Err(ConnectorError::refused(format!("{peer} may not ask this connector for `{name}`"))),
+        }
+    }
+}
+
+impl Handler for ConnectorHandler {
+    fn handle<'a>(&'a self, peer: &'a PeerInfo, request: Request) -> BoxFuture<'a, Response> {
+        Box::pin(async move {
+            match self.answer(peer, request).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::warn!(%peer, error = error.sentence(), "refused or failed");
+                    Response::error(error.sentence())
+                }
+            }
+        })
+    }
+}
