@@ -14,6 +14,8 @@ pub mod event;
 pub mod grant;
 pub mod ids;
 pub mod incident;
+pub mod leaf;
+pub mod node_event;
 pub mod proof;
 pub mod react;
 pub mod refusal;

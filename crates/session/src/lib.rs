@@ -8,7 +8,7 @@
 pub mod control_plane;
 pub mod end_reason;
 pub mod lease;
-pub mod node_event;
+pub use halligan_core::node_event;
 pub mod roster;
 pub mod secret;
 pub mod session;

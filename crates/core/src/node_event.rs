@@ -1,11 +1,11 @@
 //! What gateways and connectors write into their own ledgers. Each is a leaf there, synced before its effect, and
 //! reaches control in order as the node's report; control turns it into a command.
 
-use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId, RecordingId, SessionId};
-use halligan_core::time::Time;
+use crate::ids::{EntitlementName, GrantId, Name, PersonId, RecordingId, SessionId};
+use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
-use halligan_core::proof::Evidence;
+use crate::proof::Evidence;
 
 /// One leaf of a node's ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
