@@ -29,6 +29,12 @@ pub enum LinkError {
         /// Its sentence.
         say: String,
     },
+    /// Nodes that ask each other in circles.
+    #[error("`{request}` would be a call within too many calls; the nodes ask one another in circles")]
+    TooDeep {
+        /// What was to be asked.
+        request: &'static str,
+    },
     /// A message does not fit a frame.
     #[error("`{what}` is {bytes} bytes long; a link carries at most {most} at a time")]
     TooLarge {

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
 struct Outgoing<'a, T> {
     kind: Kind,
     call: u64,
+    depth: u8,
     body: &'a T,
 }
 
@@ -46,15 +47,23 @@ struct Outgoing<'a, T> {
 pub(crate) struct Incoming<'a> {
     pub kind: Kind,
     pub call: u64,
+    /// How many calls this one was made within.
+    #[serde(default)]
+    pub depth: u8,
     #[serde(borrow)]
     pub body: &'a RawValue,
 }
 
 /// The bytes of a frame with its length, or `Err(length)` when it is too long.
 pub(crate) fn encode<T: Serialize>(kind: Kind, call: u64, body: &T) -> Result<Bytes, usize> {
+    encode_at(kind, call, 0, body)
+}
+
+/// As [`encode`], for a call made while `depth` others are being answered.
+pub(crate) fn encode_at<T: Serialize>(kind: Kind, call: u64, depth: u8, body: &T) -> Result<Bytes, usize> {
     let mut out = vec![0u8; 4];
     // Serialising our own types into memory cannot fail; an empty frame would be refused by the reader.
-    serde_json::to_writer(&mut out, &Outgoing { kind, call, body }).map_err(|_| 0usize)?;
+    serde_json::to_writer(&mut out, &Outgoing { kind, call, depth, body }).map_err(|_| 0usize)?;
     let length = out.len().saturating_sub(4);
     if length > FRAME_MOST_BYTES {
         return Err(length);

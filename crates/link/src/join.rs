@@ -360,3 +360,55 @@ where
         .map_err(|_| LinkError::Silent { seconds: HANDSHAKE_TIME.as_secs() })?
         .map_err(LinkError::io("send to the other side of a join"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+    impl Admission for Nobody {
+        fn admit<'a>(&'a self, _: JoinAttempt) -> BoxFuture<'a, Result<Welcome, String>> {
+            panic!("what is no join must not reach control")
+        }
+    }
+
+    async fn answer_to(bytes: &[u8]) -> Option<String> {
+        let (mut far, near) = tokio::io::duplex(64 * 1024);
+        far.write_all(bytes).await.unwrap();
+        let key = KeyPrint::of_spki(b"a");
+        let from = "127.0.0.1:1".parse().unwrap();
+        let serve = tokio::spawn(async move { receive(near, key, from, &Nobody).await });
+        let mut heard = Vec::new();
+        let frame = FrameReader::new(&mut far, FRAME_MOST_BYTES, HANDSHAKE_TIME).next().await.unwrap();
+        if let Some(frame) = frame {
+            heard.extend_from_slice(&frame);
+        }
+        drop(far);
+        let _ = serve.await.unwrap();
+        (!heard.is_empty()).then(|| String::from_utf8(heard).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_unknown_node_may_send_nothing_but_a_join() {
+        let ask = crate::frame::encode(crate::frame::Kind::Ask, 1, &crate::Request::Status).unwrap();
+        assert!(answer_to(&ask).await.unwrap().contains("may ask for nothing else"));
+        let long = u32::try_from(REQUEST_MOST_BYTES + 1).unwrap().to_be_bytes();
+        assert_eq!(answer_to(&long).await, None);
+        let request = JoinRequest {
+            secret: JoinSecret(Zeroizing::new([1; 16])),
+            key_sha256: KeyPrint::of_spki(b"b"),
+            version: String::new(),
+        };
+        let json = serde_json::to_vec(&request).unwrap();
+        let frame = [&u32::try_from(json.len()).unwrap().to_be_bytes()[..], &json].concat();
+        assert!(answer_to(&frame).await.unwrap().contains("not the one that is to join"));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        for bad in ["", "halligan-join-1.", "halligan-join-1.e30", "halligan-join-2.e30", "ssh-ed25519 AAAA"]
+        {
+            assert_eq!(bad.parse::<JoinToken>().unwrap_err(), BadJoinToken, "{bad}");
+        }
+    }
+}

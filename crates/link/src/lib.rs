@@ -17,6 +17,7 @@ pub mod listener;
 pub mod messages;
 pub mod node_key;
 pub mod peer;
+pub mod report;
 pub mod root_file;
 pub mod rotate;
 pub mod tls;

@@ -1,7 +1,9 @@
 //! A node at the other end of a link: calls to it, its calls to us, and the end of the link.
 //!
 //! One task reads and one writes. A call that comes in runs in a task of its own, so a slow one holds up nobody. Our
-//! calls are at most [`MOST_CALLS`] at a time; further ones wait within their own time-out.
+//! calls are at most [`MOST_CALLS`] at a time; further ones wait within their own time-out. A call that a handler makes
+//! while it answers another draws on a place of its own depth: otherwise two nodes whose handlers call each other back
+//! could take all places and wait for one another.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -26,13 +28,19 @@ pub use halligan_session::control_plane::BoxFuture;
 
 /// Most calls of ours that wait for their answers at one time.
 pub const MOST_CALLS: usize = 64;
-/// Most calls of the peer that run here at one time. More than [`MOST_CALLS`], because a call that timed out over there
-/// may still run here.
-const MOST_RUNNING: usize = 4 * MOST_CALLS;
+/// Calls within calls within calls go this deep.
+const DEPTHS: usize = 4;
+/// Most calls of the peer that run here at one time; those that timed out over there may still run here.
+const MOST_RUNNING: usize = DEPTHS * MOST_CALLS;
 /// Frames that wait to be written before `call` waits as well.
 const QUEUE: usize = 32;
 /// Small frames are written together up to this many bytes.
 const BATCH: usize = 64 * 1024;
+
+tokio::task_local! {
+    /// How deep the handler that runs in this task stands.
+    static DEPTH: u8;
+}
 
 /// Answers what a peer asks.
 pub trait Handler: Send + Sync + 'static {
@@ -72,7 +80,8 @@ struct Shared {
     info: PeerInfo,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Response, LinkError>>>>,
     next_call: AtomicU64,
-    calls: Semaphore,
+    /// Free places for calls, by depth.
+    calls: [Semaphore; DEPTHS],
     outgoing: mpsc::Sender<Bytes>,
     ended: CancellationToken,
     why: OnceLock<String>,
@@ -90,7 +99,7 @@ impl Peer {
             info,
             waiting: Mutex::new(HashMap::new()),
             next_call: AtomicU64::new(1),
-            calls: Semaphore::new(MOST_CALLS),
+            calls: std::array::from_fn(|_| Semaphore::new(MOST_CALLS)),
             outgoing,
             ended: CancellationToken::new(),
             why: OnceLock::new(),
@@ -125,21 +134,24 @@ impl Peer {
     pub async fn call_within(&self, request: Request, within: Duration) -> Result<Response, LinkError> {
         let shared = &*self.shared;
         let name = request.name();
-        let answered =
-            async {
-                let Ok(_place) = shared.calls.acquire().await else { return Err(shared.closed_error()) };
-                let call = shared.next_call.fetch_add(1, Ordering::Relaxed);
-                let frame = frame::encode(Kind::Ask, call, &request)
-                    .map_err(|bytes| LinkError::TooLarge { what: name, bytes, most: FRAME_MOST_BYTES })?;
-                drop(request);
-                let (answer_to, answer) = oneshot::channel();
-                shared.lock_waiting().insert(call, answer_to);
-                let _waiting = Waiting { shared, call };
-                if shared.outgoing.send(frame).await.is_err() {
-                    return Err(shared.closed_error());
-                }
-                answer.await.unwrap_or_else(|_| Err(shared.closed_error()))
+        let depth = DEPTH.try_with(|depth| *depth).unwrap_or(0);
+        let answered = async {
+            let Some(places) = shared.calls.get(usize::from(depth)) else {
+                return Err(LinkError::TooDeep { request: name });
             };
+            let Ok(_place) = places.acquire().await else { return Err(shared.closed_error()) };
+            let call = shared.next_call.fetch_add(1, Ordering::Relaxed);
+            let frame = frame::encode_at(Kind::Ask, call, depth, &request)
+                .map_err(|bytes| LinkError::TooLarge { what: name, bytes, most: FRAME_MOST_BYTES })?;
+            drop(request);
+            let (answer_to, answer) = oneshot::channel();
+            shared.lock_waiting().insert(call, answer_to);
+            let _waiting = Waiting { shared, call };
+            if shared.outgoing.send(frame).await.is_err() {
+                return Err(shared.closed_error());
+            }
+            answer.await.unwrap_or_else(|_| Err(shared.closed_error()))
+        };
         tokio::select! {
             biased;
             outcome = timeout(within, answered) => outcome.unwrap_or_else(|_| Err(LinkError::TimedOut {
@@ -234,7 +246,7 @@ fn take(
 ) -> Result<(), String> {
     let incoming: Incoming<'_> = serde_json::from_slice(frame)
         .map_err(|error| format!("the peer sent no message of a link: {error}"))?;
-    let call = incoming.call;
+    let (call, depth) = (incoming.call, incoming.depth.saturating_add(1));
     match incoming.kind {
         Kind::Alive | Kind::Unknown => {}
         Kind::Bye => {
@@ -263,7 +275,7 @@ fn take(
             let (shared, handler) = (Arc::clone(shared), Arc::clone(handler));
             tokio::spawn(async move {
                 let answer = match request {
-                    Ok(request) => run(&*handler, &shared.info, request).await,
+                    Ok(request) => DEPTH.scope(depth, run(&*handler, &shared.info, request)).await,
                     Err(refusal) => refusal,
                 };
                 let frame = frame::encode(Kind::Answer, call, &answer).or_else(|bytes| {
