@@ -366,7 +366,9 @@ mod tests {
     fn one_key_never_counts_twice() {
         let (log, x1) = (signer("log").key(), signer("x1").cosigner_key());
         let renamed = LedgerKey::new("renamed", KeyKind::CosignatureV1, x1.public_bytes()).unwrap();
-        assert!(TrustPolicy::with_witnesses(&[log.clone()], &[("a", x1), ("b", renamed)], 2).is_err());
+        assert!(
+            TrustPolicy::with_witnesses(std::slice::from_ref(&log), &[("a", x1), ("b", renamed)], 2).is_err()
+        );
         assert!(TrustPolicy::unwitnessed(&[log.clone(), log.clone()]).is_err());
         // The ledger's own key under the name of a witness is no witness.
         let own = TrustPolicy::with_witnesses(&[log], &[("own", signer("log").cosigner_key())], 1).unwrap();

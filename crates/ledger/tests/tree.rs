@@ -1,7 +1,7 @@
 //! The arithmetic of the tree against the definitions of RFC 6962 section 2.1, written down naively here, and
 //! against the eight leaves that implementations of certificate transparency have been checked with.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test helpers")]
+#![expect(clippy::indexing_slicing, reason = "test helpers")]
 
 use halligan_ledger::merkle::Frontier;
 use halligan_ledger::tree::{tiles_for_consistency, tiles_for_inclusion, tiles_for_root};

@@ -1,13 +1,15 @@
 //! Opening a file ledger: what is on disk against what was signed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, open};
 use crate::disk;
-use crate::file::error::LedgerError;
+use crate::file::error::{LedgerError, MAX_LEAF_BYTES};
 use crate::file::index::{Index, IndexBatch};
-use crate::file::record::{End, Header, scan};
+use crate::file::record::{End, HEAD_BYTES, Header, MAX_BATCH_BYTES, scan};
 use crate::file::{CHECKPOINT, Committed, LOCK, LOG};
 use crate::hash::Hash;
 use crate::keys::{LedgerKey, LedgerSigner};
@@ -51,13 +53,28 @@ pub fn open_folder(folder: &Path, signer: &LedgerSigner) -> Result<Found, Ledger
     let index = Index::open(folder)?;
     let start = head.as_ref().and_then(|(head, _)| resume(&header, &log, &index, head));
     let (committed, end) = catch_up(&header, &path, &index, head.as_ref().map(|(head, _)| head), start)?;
-    let failed = LedgerError::io("cut back", &path);
+    let failed = LedgerError::io("settle the end of", &path);
     if end == End::Torn {
         log.set_len(committed.end).map_err(&failed)?;
     }
-    // What a killed process wrote may not be synced yet; nothing is built upon it before it is.
-    log.sync_all().map_err(&failed)?;
+    settle_tail(&log, header.length(), committed.end).map_err(&failed)?;
     Ok(Found { lock, log, header, index, committed, head })
+}
+
+/// What a killed process wrote may not be synced yet, and after a failed sync the system may show bytes that
+/// it has given up writing. So the last batch, the only one that can be unsynced, is written once more and
+/// synced before anything is built upon it.
+fn settle_tail(log: &File, start: u64, end: u64) -> io::Result<()> {
+    let mut from = end.saturating_sub((MAX_BATCH_BYTES + HEAD_BYTES + MAX_LEAF_BYTES) as u64).max(start);
+    let mut bytes = vec![0; 1024 * 1024];
+    while from < end {
+        let length = usize::try_from(end - from).unwrap_or(usize::MAX).min(bytes.len());
+        let (chunk, _) = bytes.split_at_mut(length);
+        log.read_exact_at(chunk, from)?;
+        log.write_all_at(chunk, from)?;
+        from += length as u64;
+    }
+    log.sync_all()
 }
 
 fn make_folder(folder: &Path) -> Result<(), LedgerError> {

@@ -8,7 +8,6 @@ use crate::hash::Hash;
 /// A leaf is synced: in this ledger, at this index. Consumed by what it permits, so it is neither `Clone` nor
 /// serialisable; on the wire travel leases and [`crate::InclusionReceipt`]s.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a receipt permits one effect; record and use it"]
 pub struct AuditReceipt {
     origin: Arc<str>,
     index: u64,
