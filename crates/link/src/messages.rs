@@ -143,6 +143,9 @@ pub struct Hello {
     /// Serial of the roster it holds, 0 for none.
     #[serde(default)]
     pub roster: u64,
+    /// Verifier key of its own ledger (signed-note form); control pins the first one that a joined node names.
+    #[serde(default)]
+    pub ledger_key: String,
     /// Leases it holds as grant and fencing number (gateways), so that control sends only what is missing.
     #[serde(default)]
     pub leases: Vec<(GrantId, u64)>,

@@ -1,14 +1,18 @@
 //! What the connector answers on its links. Control activates, deactivates and looks; gateways of the same site ask for
 //! certificates; nobody else is heard.
 
+use std::sync::Arc;
+
 use halligan_core::time::Time;
 use halligan_link::messages::{Hello, PROTOCOL, PeerInfo, Request, Response, Role};
-use halligan_link::{BoxFuture, Handler};
+use halligan_link::report::keep_reporting;
+use halligan_link::{BoxFuture, Handler, KeptLink};
 use halligan_session::roster::{Roster, SignedRoster};
 use tokio::sync::watch;
 
 use crate::connector::{Connector as _, SshConnector};
 use crate::error::ConnectorError;
+use crate::journal::Journal;
 use crate::state::{read_json, write_json};
 
 const ROSTER_FILE: &str = "roster.json";
@@ -51,8 +55,17 @@ impl ConnectorHandler {
             ledger_size: journal.size(),
             time: journal.now(),
             roster: self.roster.borrow().as_ref().map_or(0, |roster| roster.serial),
+            ledger_key: journal.ledger().signer().key().to_string(),
             leases: Vec::new(),
         }
+    }
+
+    /// Reports this connector's ledger to control over `link`, on each new connection from where control has it. Never
+    /// returns.
+    pub async fn report(self: Arc<Self>, link: Arc<KeptLink>) {
+        let journal: Arc<Journal> = Arc::clone(self.connector.journal());
+        let this = Arc::clone(&self);
+        keep_reporting(journal, link, move || this.hello(), |_| ()).await;
     }
 
     fn put_roster(&self, signed: &SignedRoster) -> Result<(), ConnectorError> {

@@ -141,6 +141,7 @@ async fn a_peer_is_who_its_key_says_whatever_it_calls_itself() {
         ledger_size: 0,
         time: Time::from_micros(0),
         roster: 0,
+        ledger_key: String::new(),
         leases: vec![],
     };
     let answer = at_gateway.unwrap().call(Request::Hello(lie)).await.unwrap();
