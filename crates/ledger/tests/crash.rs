@@ -21,6 +21,8 @@ use halligan_ledger::{
 
 const FOLDER: &str = "LEDGER_CHILD_FOLDER";
 const ROUNDS: &str = "LEDGER_CHILD_ROUNDS";
+/// Set: the child makes no checkpoints, so that a fault can only hit the writer.
+const UNSIGNED: &str = "LEDGER_CHILD_UNSIGNED";
 const ORIGIN: &str = "halligan.example/gw-1";
 
 fn signer() -> LedgerSigner {
@@ -48,7 +50,7 @@ fn child_appends() {
     let signing = std::thread::spawn({
         let (ledger, done) = (ledger.clone(), done.clone());
         move || {
-            while !done.load(Ordering::Acquire) {
+            while std::env::var_os(UNSIGNED).is_none() && !done.load(Ordering::Acquire) {
                 match ledger.checkpoint() {
                     Ok(note) => {
                         let head = Checkpoint::parse(note.body()).unwrap();
@@ -171,13 +173,16 @@ fn a_killed_writer_loses_nothing_acknowledged() {
     }
 }
 
-fn strace(folder: &Path, inject: &str) -> (ExitStatus, Said, bool, String) {
+fn strace(folder: &Path, inject: &str, signed: bool) -> (ExitStatus, Said, bool, String) {
     let trace = folder.join("trace");
     let mut command = Command::new("strace");
     let call = inject.split(':').next().unwrap();
     command.args(["-f", "-qq", "-o"]).arg(&trace).args(["-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={inject}")]).arg(std::env::current_exe().unwrap());
     command.env(ROUNDS, "12");
+    if !signed {
+        command.env(UNSIGNED, "1");
+    }
     let output = child(command, "child_appends", &folder.join("ledger")).output().unwrap();
     let mut said = Said::default();
     String::from_utf8_lossy(&output.stdout).lines().for_each(|line| said.line(line));
@@ -204,7 +209,7 @@ fn failing_writes_and_syncs_poison_and_lose_nothing_acknowledged() {
         for n in 1..=6 {
             let folder = tempfile::tempdir().unwrap();
             let inject = format!("{call}:error=EIO:when={n}");
-            let (status, said, fired, stderr) = strace(folder.path(), &inject);
+            let (status, said, fired, stderr) = strace(folder.path(), &inject, true);
             assert!(status.success(), "{inject}: {said:?} {stderr}");
             if !fired {
                 continue;
@@ -220,6 +225,25 @@ fn failing_writes_and_syncs_poison_and_lose_nothing_acknowledged() {
 }
 
 #[test]
+fn a_writer_whose_sync_failed_acknowledges_nothing_more() {
+    if !strace_is_there() {
+        return;
+    }
+    for call in ["pwrite64", "fdatasync"] {
+        for n in 1..=6 {
+            let folder = tempfile::tempdir().unwrap();
+            let inject = format!("{call}:error=EIO:when={n}");
+            let (status, said, fired, stderr) = strace(folder.path(), &inject, false);
+            assert!(status.success() && fired, "{inject}: {said:?} {stderr}");
+            let refused = said.says("refused");
+            assert!(refused || said.says("poisoned"), "{inject} went unnoticed: {said:?}");
+            assert!(refused || call == "pwrite64" || said.acknowledged.len() < 48, "{inject}: {said:?}");
+            expect_kept(&folder.path().join("ledger"), &said);
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_is_survived_without_a_restart() {
     if !strace_is_there() {
         return;
@@ -228,12 +252,13 @@ fn a_full_disk_is_survived_without_a_restart() {
     for n in 1..=5 {
         let folder = tempfile::tempdir().unwrap();
         let inject = format!("pwrite64:error=ENOSPC:when={n}");
-        let (status, said, fired, stderr) = strace(folder.path(), &inject);
+        let (status, said, fired, stderr) = strace(folder.path(), &inject, true);
         assert!(status.success(), "{inject}: {said:?} {stderr}");
         if fired && said.says("full") {
             hit += 1;
             assert!(said.says("finished"), "{said:?}");
-            expect_kept(&folder.path().join("ledger"), &said);
+            let size = expect_kept(&folder.path().join("ledger"), &said);
+            assert_eq!(size, said.acknowledged.len() as u64, "what was refused is not there");
         }
     }
     assert!(hit >= 3, "only {hit} of 5 faults hit the writer");
@@ -257,7 +282,7 @@ fn a_writer_killed_at_any_system_call_loses_nothing_acknowledged() {
     for (call, n) in moments {
         let folder = tempfile::tempdir().unwrap();
         let inject = format!("{call}:signal=KILL:when={n}");
-        let (_, said, fired, _) = strace(folder.path(), &inject);
+        let (_, said, fired, _) = strace(folder.path(), &inject, true);
         killed += usize::from(fired);
         expect_kept(&folder.path().join("ledger"), &said);
     }
