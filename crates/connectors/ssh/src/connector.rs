@@ -59,7 +59,7 @@ pub struct SshConnector {
 pub(crate) struct Inner {
     pub(crate) config: ConnectorConfig,
     pub(crate) authority: Authority,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) grants: GrantStore,
     pub(crate) krl: RevocationList,
     pub(crate) source_address: String,
@@ -77,7 +77,7 @@ impl SshConnector {
         }
         private_folder(&config.folder)?;
         let authority = Authority::open(&config.folder)?;
-        let journal = Journal::open(&config)?;
+        let journal = Arc::new(Journal::open(&config)?);
         let grants = GrantStore::open(&config.folder)?;
         let krl = RevocationList::open(&config.folder, config.krl.clone(), &authority, journal.now())?;
         let inner = Inner {
@@ -99,7 +99,7 @@ impl SshConnector {
     }
 
     /// Its ledger.
-    pub fn journal(&self) -> &Journal {
+    pub fn journal(&self) -> &Arc<Journal> {
         &self.inner.journal
     }
 
@@ -194,12 +194,11 @@ impl Inner {
             let why = format!("fencing number {} is overtaken by {}", lease.fencing, state.fencing);
             return Err(self.refuse(lease.grant, what, why));
         }
-        if let Some(held) = self.held_lease(&state)? {
-            if held.target.principal() != lease.target.principal() {
-                let why =
-                    format!("it leads to {}, not to {}", held.target.principal(), lease.target.principal());
-                return Err(self.refuse(lease.grant, what, why));
-            }
+        if let Some(held) = self.held_lease(&state)?
+            && held.target.principal() != lease.target.principal()
+        {
+            let why = format!("it leads to {}, not to {}", held.target.principal(), lease.target.principal());
+            return Err(self.refuse(lease.grant, what, why));
         }
         if lease.fencing != state.fencing || state.lease.as_ref() != Some(signed) {
             state.fencing = lease.fencing;
