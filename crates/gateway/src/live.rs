@@ -1,0 +1,419 @@
+//! A session that is live: its recording, its deadline, its end. This is what stands behind the permit that a protocol holds.
+//!
+//! The rule of the data path: [`Live::record`] refuses once the session is dead or its lease is past its end, looked up on
+//! the clock at that very call, before the write and after it. No timer, task or runtime has to run for that.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use halligan_core::catalog::Durability;
+use halligan_core::ids::{GrantId, RecordingId, SessionId};
+use halligan_core::time::{Span, Time};
+use halligan_link::{LiveSession, Request, Response};
+use halligan_recording::{Record, RecordingError, RecordingWriter, digest};
+use halligan_session::control_plane::{BoxFuture, Refusal};
+use halligan_session::lease::Lease;
+use halligan_session::node_event::NodeEvent;
+use halligan_session::{EndReason, Ended, Secret, SessionParts, SshCredential};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::held::Held;
+use crate::metrics::count;
+use crate::spool::{Came, Slip};
+use crate::watchers::Watchers;
+
+/// How long a protocol may take to close its sockets before the session is finished without it.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+/// Before the end, the person is told at these times, in seconds.
+const WARN_AT: [u64; 2] = [60, 300];
+
+/// One live session.
+pub struct Live {
+    engine: Arc<Engine>,
+    /// Its lease as it stood at the opening.
+    lease: Arc<Lease>,
+    /// Its lease as it stands.
+    pub held: Arc<Held>,
+    slip: Slip,
+    client: String,
+    opened_at: Time,
+    opened_boot: u64,
+    writer: Mutex<Option<RecordingWriter>>,
+    strict: bool,
+    dead: AtomicBool,
+    reason: OnceLock<EndReason>,
+    closed: CancellationToken,
+    released: CancellationToken,
+    finished: CancellationToken,
+    last_moved: AtomicU64,
+    channels: AtomicU32,
+    warned: AtomicU64,
+    warning: watch::Sender<Option<String>>,
+    /// For those who watch.
+    pub watchers: Watchers,
+}
+
+/// What a session begins with.
+pub struct Beginning {
+    /// Its lease.
+    pub held: Arc<Held>,
+    /// Whose recording it is.
+    pub slip: Slip,
+    /// Its recording, with its first record.
+    pub writer: RecordingWriter,
+    /// The client's address.
+    pub client: String,
+    /// When.
+    pub opened_at: Time,
+    /// When, by boot time: the zero of its records' times.
+    pub opened_boot: u64,
+}
+
+impl Live {
+    /// A session that has not been announced yet.
+    pub fn new(engine: Arc<Engine>, beginning: Beginning) -> Arc<Self> {
+        let lease = beginning.held.lease();
+        Arc::new(Self {
+            engine,
+            strict: lease.recording.durability == Durability::Strict,
+            lease,
+            held: beginning.held,
+            slip: beginning.slip,
+            client: beginning.client,
+            opened_at: beginning.opened_at,
+            opened_boot: beginning.opened_boot,
+            writer: Mutex::new(Some(beginning.writer)),
+            dead: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            closed: CancellationToken::new(),
+            released: CancellationToken::new(),
+            finished: CancellationToken::new(),
+            last_moved: AtomicU64::new(beginning.opened_boot),
+            channels: AtomicU32::new(0),
+            warned: AtomicU64::new(0),
+            warning: watch::channel(None).0,
+            watchers: Watchers::default(),
+        })
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> SessionId {
+        self.slip.session
+    }
+    /// Its grant.
+    pub const fn grant(&self) -> GrantId {
+        self.slip.grant
+    }
+    /// Its recording.
+    pub const fn recording(&self) -> RecordingId {
+        self.slip.recording
+    }
+    /// Whose it is.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+    /// Whether it is over for the data path.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// As control lists it.
+    pub fn listed(&self) -> LiveSession {
+        LiveSession {
+            session: self.id(),
+            grant: self.grant(),
+            person: self.lease.person.clone(),
+            entitlement: self.lease.entitlement.clone(),
+            recording: self.recording(),
+            client: self.client.clone(),
+            opened_at: self.opened_at,
+            deadline: self.held.lease().deadline,
+            records: self.watchers.count(),
+        }
+    }
+
+    fn since_start(&self) -> u64 {
+        self.engine.clock.boot().saturating_sub(self.opened_boot)
+    }
+
+    fn ended(&self) -> Ended {
+        Ended { reason: self.reason.get().cloned().unwrap_or(EndReason::Expired) }
+    }
+
+    /// The gate that every byte passes.
+    fn check(&self) -> Result<(), Ended> {
+        if self.is_dead() {
+            return Err(self.ended());
+        }
+        if self.engine.clock.boot() >= self.held.end_boot() {
+            self.cut(EndReason::Expired);
+            return Err(self.ended());
+        }
+        Ok(())
+    }
+
+    fn write(&self, records: &[Record]) -> Result<(), RecordingError> {
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = guard.as_mut() else { return Err(RecordingError::Poisoned) };
+        writer.write_batch(records)?;
+        // The flusher sees to the time; a megabyte does not wait for it.
+        if writer.sync_due(0) { writer.sync() } else { Ok(()) }
+    }
+
+    fn record_now(&self, records: &[Record]) -> Result<(), Ended> {
+        self.check()?;
+        if self.strict {
+            off_the_runtime(|| self.write(records))
+        } else {
+            self.write(records)
+        }
+        .map_err(|error| self.lost(&error))?;
+        self.engine.metrics.records.fetch_add(records.len() as u64, Ordering::Relaxed);
+        let boot = self.engine.clock.boot();
+        self.last_moved.store(boot, Ordering::Relaxed);
+        self.watchers.push(records, boot);
+        // The disk may have taken its time.
+        self.check()
+    }
+
+    /// It can no longer be recorded: nothing more passes.
+    fn lost(&self, error: &RecordingError) -> Ended {
+        let reason = match error {
+            RecordingError::BudgetSpent { .. } => EndReason::SpoolSpent,
+            other => EndReason::RecordingLost { why: with_sources(other) },
+        };
+        if self.cut(reason) {
+            count(&self.engine.metrics.recordings_lost);
+        }
+        self.ended()
+    }
+
+    /// Syncs if it is time; called by the flusher, off the runtime. `ahead` is how far off the flusher's next look is.
+    pub fn flush(&self, ahead: Duration) {
+        let due = self.since_start().saturating_add(u64::try_from(ahead.as_micros()).unwrap_or(0));
+        let point = {
+            let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            match guard.as_mut() {
+                Some(writer) if !writer.is_poisoned() && writer.sync_due(due) => writer.sync_point(),
+                _ => return,
+            }
+        };
+        // Without the lock: records go on being written meanwhile.
+        let outcome = point.map(halligan_recording::writer::SyncPoint::run);
+        count(&self.engine.metrics.syncs);
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = guard.as_mut()
+            && let Err(error) = outcome.and_then(|done| writer.synced(done))
+        {
+            drop(guard);
+            self.lost(&error);
+        }
+    }
+
+    /// Called by the watchdog: deadline, idleness, warnings.
+    pub fn watch_over(&self, boot: u64) {
+        if self.is_dead() {
+            return;
+        }
+        let end = self.held.end_boot();
+        if boot >= end {
+            self.cut(EndReason::Expired);
+            return;
+        }
+        if let Some(limit) = self.lease.idle_limit
+            && boot.saturating_sub(self.last_moved.load(Ordering::Relaxed)) > limit.as_micros().unsigned_abs()
+        {
+            self.cut(EndReason::Idle);
+            return;
+        }
+        self.warn((end - boot) / 1_000_000);
+    }
+
+    fn warn(&self, seconds_left: u64) {
+        let stage = WARN_AT.into_iter().find(|at| seconds_left < *at).unwrap_or(0);
+        if self.warned.swap(stage, Ordering::Relaxed) == stage || stage == 0 {
+            return;
+        }
+        let left = Span::seconds(i64::try_from(seconds_left).unwrap_or(i64::MAX));
+        let rounded = if seconds_left >= 60 { Span::minutes(left.as_seconds() / 60) } else { left };
+        self.warning.send_replace(Some(format!("Your access ends in {rounded} ({}).", self.held.lease().deadline)));
+    }
+
+    /// Ends it for the data path, at once, from any thread. True for the first who does; the rest follows by itself.
+    pub fn cut(&self, reason: EndReason) -> bool {
+        let by_grant = matches!(reason, EndReason::Expired | EndReason::Revoked { .. } | EndReason::GivenBack);
+        if self.reason.set(reason).is_err() {
+            return false;
+        }
+        if by_grant {
+            self.held.ended_one();
+        }
+        self.dead.store(true, Ordering::SeqCst);
+        self.closed.cancel();
+        self.watchers.over();
+        self.engine.finish_soon(self.id());
+        true
+    }
+
+    /// Resolves when the ledger has its end.
+    pub async fn finished(&self) {
+        self.finished.cancelled().await;
+    }
+
+    /// Finishes the recording and tells the ledger, once. Run by the engine after [`Live::cut`].
+    pub async fn finish(self: Arc<Self>) {
+        // The protocol closes its sockets first; a protocol that hangs does not hold up the end.
+        let _ = tokio::time::timeout(LET_GO_WITHIN, self.released.cancelled()).await;
+        let reason = self.ended().reason;
+        let this = Arc::clone(&self);
+        let words = reason.for_ledger();
+        let came = tokio::task::spawn_blocking(move || this.close_recording(&words)).await.ok().flatten();
+        let engine = &self.engine;
+        let (session, grant) = (self.id(), self.grant());
+        engine.journal.append_surely(NodeEvent::SessionEnded { session, grant, reason: reason.for_ledger() }).await;
+        let came = came.unwrap_or_else(Came::nothing);
+        engine.journal.append_surely(self.slip.leaf(&came)).await;
+        let slip = Slip { finished: Some(came), ..self.slip.clone() };
+        engine.keep_slip(slip).await;
+        engine.forget_session(session);
+        self.finished.cancel();
+    }
+
+    /// Blocks. What the recording came to, with its end if that could be written.
+    fn close_recording(&self, reason: &str) -> Option<Came> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let at = self.since_start();
+        if let Some(writer) = writer {
+            match writer.finish(at, reason) {
+                Ok(finished) => return Some(Came::from(&finished)),
+                Err(error) => tracing::warn!(session = %self.id(), "{}", with_sources(&error)),
+            }
+        }
+        // The writer is of no use any more: what the file holds is what there is.
+        match digest::recover(&self.engine.spool.file(self.recording())) {
+            Ok(finished) => Some(Came::from(&finished)),
+            Err(error) => {
+                tracing::error!(session = %self.id(), "failed to read back a recording: {}", with_sources(&error));
+                None
+            }
+        }
+    }
+
+    async fn certificate(&self) -> Result<SshCredential, Refusal> {
+        let gone = |ended: Ended| Refusal::new(ended.reason.to_string());
+        self.check().map_err(gone)?;
+        let site = &self.lease.target.site;
+        let Some(connector) = self.engine.links.connector(site) else {
+            return Err(Refusal::new(format!(
+                "No connector of site {site} is linked to this gateway, so no credential can be made for {}.",
+                self.lease.target.system
+            )));
+        };
+        let request = Request::IssueCertificate { lease: (*self.held.signed()).clone(), session: self.id() };
+        let answer = connector.ask(request).await;
+        // Nothing that arrives too late is handed out.
+        self.check().map_err(gone)?;
+        match answer {
+            Ok(Response::Certificate { seed, openssh, serial }) => {
+                Ok(SshCredential { seed: Secret::new(*seed.expose()), certificate: openssh, serial })
+            }
+            Ok(other) => Err(Refusal::new(format!("The connector answered `{}` instead of a certificate.", other.name()))),
+            Err(error) => Err(Refusal::new(format!("The connector made no credential: {error}."))),
+        }
+    }
+
+    fn is_its_own(&self, event: &NodeEvent) -> bool {
+        match event {
+            NodeEvent::ChannelOpened { session, .. }
+            | NodeEvent::ChannelEnded { session, .. }
+            | NodeEvent::TransferEnded { session, .. } => *session == self.id(),
+            NodeEvent::Refused { .. } => true,
+            _ => false,
+        }
+    }
+
+    async fn mark(&self, event: NodeEvent) -> Result<(), Ended> {
+        self.check()?;
+        if !self.is_its_own(&event) {
+            self.cut(EndReason::RecordingLost { why: "a milestone was not this session's own".to_owned() });
+            return Err(self.ended());
+        }
+        if let Err(error) = self.engine.journal.append(event).await {
+            self.cut(EndReason::RecordingLost { why: with_sources(&error) });
+            count(&self.engine.metrics.recordings_lost);
+            return Err(self.ended());
+        }
+        self.last_moved.store(self.engine.clock.boot(), Ordering::Relaxed);
+        self.check()
+    }
+}
+
+/// The permit's side of a session: a protocol holds it as `Box<dyn SessionParts>`, inside a `Session`.
+pub struct Parts(pub Arc<Live>);
+
+impl SessionParts for Parts {
+    fn id(&self) -> SessionId {
+        self.0.id()
+    }
+    fn lease(&self) -> &Lease {
+        &self.0.lease
+    }
+    fn ssh_credential(&self) -> BoxFuture<'_, Result<SshCredential, Refusal>> {
+        Box::pin(self.0.certificate())
+    }
+    fn record(&self, records: &[Record]) -> Result<(), Ended> {
+        self.0.record_now(records)
+    }
+    fn milestone(&self, event: NodeEvent) -> BoxFuture<'_, Result<(), Ended>> {
+        Box::pin(self.0.mark(event))
+    }
+    fn next_channel(&self) -> u32 {
+        self.0.channels.fetch_add(1, Ordering::Relaxed)
+    }
+    fn since_start(&self) -> u64 {
+        self.0.since_start()
+    }
+    fn closed(&self) -> BoxFuture<'_, EndReason> {
+        Box::pin(async {
+            self.0.closed.cancelled().await;
+            self.0.ended().reason
+        })
+    }
+    fn warning(&self) -> watch::Receiver<Option<String>> {
+        self.0.warning.subscribe()
+    }
+    fn end(&self, reason: EndReason) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.0.cut(reason);
+            // Whoever ends it has closed its sockets, or is about to and passes nothing more.
+            self.0.released.cancel();
+            self.0.finished().await;
+        })
+    }
+    fn let_go(&self) {
+        self.0.released.cancel();
+        self.0.cut(EndReason::ClientLeft);
+    }
+}
+
+/// Runs something that waits for the disk without holding up the other tasks of this worker, where there are others.
+fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
+    let several = tokio::runtime::Handle::try_current()
+        .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if several { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// An error with its causes, in one line.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,135 @@
+//! Taking up after a stop, clean or not: roster and leases from disk, and an end for every session that the ledger saw
+//! opened and not ended.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+use halligan_core::ids::{GrantId, RecordingId, SessionId};
+use halligan_recording::digest::recover;
+use halligan_session::node_event::NodeEvent;
+use halligan_session::{EndReason, VerifiedRoster};
+
+use crate::countdown::Reading;
+use crate::engine::{Engine, StartError};
+use crate::held::Held;
+use crate::live::with_sources;
+use crate::shelf::Tombstone;
+use crate::spool::{Came, Slip};
+
+/// What an earlier run left open.
+pub(crate) struct LeftOpen {
+    slips: Vec<Slip>,
+    opened: HashSet<SessionId>,
+    ended: HashSet<SessionId>,
+    finished: HashMap<RecordingId, Came>,
+    untold: Vec<(GrantId, Tombstone)>,
+}
+
+/// Reads roster, tombstones and leases; finds what is left open. Blocks.
+pub(crate) fn take_up(engine: &Arc<Engine>) -> Result<LeftOpen, StartError> {
+    let now = Reading { wall: engine.journal.now(), boot: engine.clock.boot() };
+    let boot_id = engine.clock.boot_id();
+    if let Some(signed) = engine.shelf.roster()? {
+        let roster = VerifiedRoster::check(&signed, &engine.options.control_key)
+            .map_err(|source| StartError::Signed { what: "the roster".to_owned(), source })?;
+        *engine.roster.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(roster));
+    }
+    let mut untold = Vec::new();
+    for (grant, tombstone) in engine.shelf.tombstones(now.wall)? {
+        if !tombstone.told {
+            untold.push((grant, tombstone.clone()));
+        }
+        engine.leases.buried(grant, tombstone);
+    }
+    for stored in engine.shelf.leases()? {
+        let lease = stored.lease.verify(&engine.options.control_key).map_err(|source| StartError::Signed {
+            what: "a lease".to_owned(),
+            source,
+        })?;
+        if engine.leases.tombstone(lease.grant).is_some_and(|tombstone| tombstone.fencing >= lease.fencing) {
+            // It stopped between the tombstone and the lease's removal.
+            continue;
+        }
+        let count = stored.count.resume(lease.deadline, lease.remaining, now, boot_id, now.wall);
+        engine.leases.insert(Arc::new(Held::new(Arc::new(lease), stored.lease, count)));
+    }
+    let slips: Vec<Slip> = engine.spool.slips()?.into_iter().filter(|slip| slip.finished.is_none()).collect();
+    let mut left = LeftOpen {
+        opened: HashSet::new(),
+        ended: HashSet::new(),
+        finished: HashMap::new(),
+        untold,
+        slips,
+    };
+    if let Some(from) = left.slips.iter().map(|slip| slip.ledger_from).min() {
+        engine.journal.replay(from, |_, leaf| left.note(leaf.event))?;
+    }
+    Ok(left)
+}
+
+impl LeftOpen {
+    fn note(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::SessionOpened { session, .. } => {
+                self.opened.insert(session);
+            }
+            NodeEvent::SessionEnded { session, .. } => {
+                self.ended.insert(session);
+            }
+            NodeEvent::RecordingFinished {
+                recording, bytes, frames, records, sha256, chain_head, complete, ..
+            } => {
+                let came = Came { bytes, frames, records, sha256, chain_head, complete };
+                self.finished.insert(recording, came);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Writes the leaves that the earlier run could not.
+pub(crate) async fn close(engine: Arc<Engine>, left: LeftOpen) {
+    let started = NodeEvent::NodeStarted { version: engine.options.version.clone(), boot: engine.boot.clone() };
+    engine.journal.append_surely(started).await;
+    for slip in &left.slips {
+        if !left.opened.contains(&slip.session) {
+            // The permit was never given: nothing can have happened in it.
+            if let Err(error) = engine.spool.remove(slip.recording) {
+                tracing::warn!("{}", with_sources(&error));
+            }
+            continue;
+        }
+        if !left.ended.contains(&slip.session) {
+            let reason = EndReason::GatewayRestarted.for_ledger();
+            let event = NodeEvent::SessionEnded { session: slip.session, grant: slip.grant, reason };
+            engine.journal.append_surely(event).await;
+        }
+        let came = match left.finished.get(&slip.recording) {
+            Some(came) => came.clone(),
+            None => {
+                let came = read_back(&engine, slip).await;
+                engine.journal.append_surely(slip.leaf(&came)).await;
+                came
+            }
+        };
+        engine.keep_slip(Slip { finished: Some(came), ..slip.clone() }).await;
+    }
+    for (grant, mut tombstone) in left.untold {
+        if let Err(error) = engine.tell_ended(grant, &mut tombstone).await {
+            tracing::error!(%grant, "failed to tell the ledger of an ended lease: {}", with_sources(&error));
+        }
+    }
+    engine.recovered.cancel();
+}
+
+async fn read_back(engine: &Arc<Engine>, slip: &Slip) -> Came {
+    let path = engine.spool.file(slip.recording);
+    match tokio::task::spawn_blocking(move || recover(&path)).await {
+        Ok(Ok(finished)) => Came::from(&finished),
+        Ok(Err(error)) => {
+            tracing::error!(session = %slip.session, "failed to read back a recording: {}", with_sources(&error));
+            Came::nothing()
+        }
+        Err(_) => Came::nothing(),
+    }
+}
