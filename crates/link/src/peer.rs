@@ -268,15 +268,13 @@ fn take(
             let place = Arc::clone(running).try_acquire_owned();
             let request = match &place {
                 Ok(_) => understand(incoming.body),
-                Err(_) => Err(Response::error(format!(
-                    "this node is busy: {MOST_RUNNING} calls of yours are still running"
-                ))),
+                Err(_) => Err(format!("this node is busy: {MOST_RUNNING} calls of yours are still running")),
             };
             let (shared, handler) = (Arc::clone(shared), Arc::clone(handler));
             tokio::spawn(async move {
                 let answer = match request {
                     Ok(request) => DEPTH.scope(depth, run(&*handler, &shared.info, request)).await,
-                    Err(refusal) => refusal,
+                    Err(say) => Response::Error { say },
                 };
                 let frame = frame::encode(Kind::Answer, call, &answer).or_else(|bytes| {
                     let say = format!(
@@ -299,18 +297,18 @@ fn take(
 }
 
 /// Reads a request; what this version does not know, or cannot read, becomes the answer.
-fn understand(body: &RawValue) -> Result<Request, Response> {
+fn understand(body: &RawValue) -> Result<Request, String> {
     serde_json::from_str::<Request>(body.get()).map_err(|error| {
         let name = request_name(body);
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         if Request::NAMES.contains(&name.as_str()) {
-            Response::error(format!("this node could not read the request `{shown}`: {error}"))
+            format!("this node could not read the request `{shown}`: {error}")
         } else {
-            Response::error(format!(
+            format!(
                 "this node is older than you (version {}, protocol {}) and does not know the request `{shown}`",
                 env!("CARGO_PKG_VERSION"),
                 crate::messages::PROTOCOL,
-            ))
+            )
         }
     })
 }

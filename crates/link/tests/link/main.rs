@@ -6,3 +6,4 @@ mod hostile;
 mod joining;
 mod node;
 mod pinned;
+mod reporting;
