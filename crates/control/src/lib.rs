@@ -1,1 +1,27 @@
-//! To be written.
+//! The shell around the core: load, decide, commit, then effects. One way in ([`Control::run`]), whatever the source: a
+//! person through the API, a node's report, the clock.
+//!
+//! No rule lives here. It must never perform an effect that is not in the outbox of a committed decision, never mint a
+//! credential for a target, and never touch session bytes. Start reading at `run.rs`, then `effects.rs`, then `nodes.rs`.
+
+pub mod catalog;
+pub mod clock;
+pub mod control;
+pub mod documents;
+pub mod effects;
+pub mod error;
+pub mod keys;
+pub mod leases;
+pub mod load;
+pub mod mirror;
+pub mod nodes;
+pub mod people;
+pub mod recordings;
+pub mod roster;
+pub mod run;
+pub mod sequencer;
+pub mod timers;
+
+pub use control::{Control, ControlOptions};
+pub use error::ControlError;
+pub use run::{Outcome, Wish};

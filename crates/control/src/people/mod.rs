@@ -1,0 +1,3 @@
+//! People and how they sign in: accounts, second factors, sign-ins, throttling.
+
+pub mod account;

@@ -1,0 +1,67 @@
+//! Time arrives as commands: whatever is due is woken. Lateness is judged by the clock inside the core, so a slow
+//! sweeper makes nothing longer valid.
+
+use std::time::Duration;
+
+use halligan_core::command::{Actor, Command, Due};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Control;
+use crate::error::ControlError;
+
+const PAUSE: Duration = Duration::from_millis(100);
+const AT_ONCE: usize = 256;
+
+/// Wakes what is due, until stopped.
+pub async fn run(control: Control, stop: CancellationToken) {
+    loop {
+        let more = match sweep(&control).await {
+            Ok(count) => count == AT_ONCE,
+            Err(error) => {
+                tracing::warn!(%error, "failed to look for what is due");
+                false
+            }
+        };
+        if !more {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        } else if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// Wakes what is due now; says how many that were.
+pub async fn sweep(control: &Control) -> Result<usize, ControlError> {
+    let now = control.now();
+    let due = control.store().due(now.micros(), &["request", "grant", "review"], AT_ONCE).await?;
+    let count = due.len();
+    for document in due {
+        let id = &document.key.id;
+        let what = match document.key.kind.as_str() {
+            "request" => id.parse().ok().map(Due::Request),
+            "grant" => id.parse().ok().map(Due::Grant),
+            "review" => id.parse().ok().map(Due::Review),
+            _ => None,
+        };
+        let Some(what) = what else { continue };
+        if let Err(error) = control.run(&Actor::Clock, Command::Wake(what)).await {
+            tracing::warn!(document = %document.key, error = %chain(&error), "failed to wake what is due");
+        }
+    }
+    Ok(count)
+}
+
+/// An error with its causes, for logs.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
