@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use halligan_store::{Commit, DocumentKey, DocumentWrite, OutboxRow, PostgresOptions, SqliteOptions, Store};
@@ -45,6 +45,7 @@ async fn measure(name: &str, nodes: &[Store], tasks: u64, patience: Duration) ->
     let stop = Arc::new(AtomicBool::new(false));
     let count = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
+    let born = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
     let mut running = Vec::new();
     for (task, node) in (0..tasks).zip(nodes.iter().cycle()) {
         let (store, stop, count) = (node.clone(), Arc::clone(&stop), Arc::clone(&count));
@@ -62,7 +63,9 @@ async fn measure(name: &str, nodes: &[Store], tasks: u64, patience: Duration) ->
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let key = DocumentKey::new("request", format!("{name}/{n}"));
+                // Ids are ordered by time, as the product's are.
+                let id = format!("{:016x}{task:04x}", born + began.elapsed().as_nanos());
+                let key = DocumentKey::new("request", id);
                 let mut commit = Commit { leaves: vec![body()], commit_time: n, ..Commit::default() };
                 commit.read_set.saw(&person);
                 commit.read_set.saw_nothing(key.clone());

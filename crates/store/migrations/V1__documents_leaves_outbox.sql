@@ -1,5 +1,6 @@
 -- One text for both engines. The words BIGINT, TEXT and BLOB are the only types; src/schema.rs
--- spells them for each engine. Times are microseconds since 1970, UTC.
+-- spells them for each engine. A table marked "keyed" is its own primary index where the engine
+-- can do that. Times are microseconds since 1970, UTC.
 
 -- One row. Whoever commits holds it: it gives out leaf indices and commit numbers.
 CREATE TABLE head (
@@ -25,13 +26,15 @@ CREATE TABLE leaves (
 );
 
 -- written_by is the number of the commit that wrote the row: it tells a document from
--- another one that was made under the same key after a deletion.
+-- another one that was made under the same key after a deletion. indexes repeats the rows of
+-- document_index, so that a write touches only those that change.
 CREATE TABLE documents (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     revision BIGINT NOT NULL,
     written_by BIGINT NOT NULL,
     due_at BIGINT,
+    indexes TEXT NOT NULL,
     body BLOB NOT NULL,
     PRIMARY KEY (kind, id)
 );
@@ -44,11 +47,12 @@ CREATE TABLE document_index (
     value TEXT NOT NULL,
     id TEXT NOT NULL,
     PRIMARY KEY (kind, name, value, id)
-);
-CREATE INDEX document_index_by_document ON document_index (kind, id);
+) /*keyed*/;
 
+-- seq rises with each commit: new rows stand at the end, the oldest is the first.
 CREATE TABLE outbox (
-    id TEXT PRIMARY KEY,
+    seq BIGINT PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
     topic TEXT NOT NULL,
     body BLOB NOT NULL,
     created BIGINT NOT NULL,
@@ -58,8 +62,7 @@ CREATE TABLE outbox (
     attempts BIGINT NOT NULL,
     error TEXT NOT NULL
 );
-CREATE INDEX outbox_ready ON outbox (not_before, id);
-CREATE INDEX outbox_created ON outbox (created);
+CREATE INDEX outbox_ready ON outbox (not_before, seq);
 
 -- Answers to commits that carried an idempotency key.
 CREATE TABLE answers (

@@ -4,10 +4,10 @@
 //! plan, commit. A commit sees the writes of those before it in its batch; one that is refused
 //! leaves no trace. Pure, so that the rules are the same on both engines.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::error::CommitError;
-use crate::types::{Commit, CommitDone, DocumentKey, DocumentWrite, OutboxRow, Version};
+use crate::types::{Commit, CommitDone, DocumentKey, DocumentWrite, OutboxRow, ROW_LIMIT, Version};
 
 /// The head row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct Head {
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) head: Head,
-    pub(crate) documents: HashMap<DocumentKey, Version>,
+    pub(crate) documents: HashMap<DocumentKey, Held>,
     pub(crate) answers: HashMap<String, Vec<u8>>,
 }
 
@@ -32,21 +32,69 @@ pub(crate) struct Questions<'a> {
     pub(crate) answers: HashSet<&'a str>,
 }
 
+/// A document that the database holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) version: Version,
+    pub(crate) indexes: Indexes,
+}
+
+/// (index, value) pairs of one document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Indexes(BTreeSet<(String, String)>);
+
+impl Indexes {
+    /// Names hold no control characters, so a tab and a line feed part them.
+    pub(crate) fn encode(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}\t{value}\n")).collect()
+    }
+
+    pub(crate) fn decode(text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
 /// How one document leaves the batch.
 #[derive(Debug)]
 pub(crate) struct Change {
-    /// There was one before the batch: its index rows must go.
+    /// There was one before the batch.
     pub(crate) existed: bool,
+    /// Its index rows before the batch.
+    had: Indexes,
     /// What stays; nothing: delete it.
     pub(crate) stays: Option<Stays>,
+}
+
+impl Change {
+    /// Index rows that must go.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = &(String, String)> {
+        self.had
+            .0
+            .iter()
+            .filter(|pair| !self.stays.as_ref().is_some_and(|stays| stays.indexes.0.contains(*pair)))
+    }
+
+    /// Index rows that must come.
+    pub(crate) fn added(&self) -> impl Iterator<Item = &(String, String)> {
+        self.stays.iter().flat_map(|stays| &stays.indexes.0).filter(|pair| !self.had.0.contains(*pair))
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Stays {
     pub(crate) version: Version,
     pub(crate) body: Vec<u8>,
-    pub(crate) indexes: Vec<(String, String)>,
+    pub(crate) indexes: Indexes,
     pub(crate) due_at: Option<i64>,
+}
+
+/// An outbox row with its place.
+#[derive(Debug)]
+pub(crate) struct Effect {
+    pub(crate) seq: u64,
+    pub(crate) row: OutboxRow,
+    pub(crate) time: i64,
 }
 
 /// What to write for a batch, and what to answer once it is on disk.
@@ -58,8 +106,7 @@ pub(crate) struct Plan {
     pub(crate) first_leaf: u64,
     pub(crate) leaves: Vec<Vec<u8>>,
     pub(crate) documents: BTreeMap<DocumentKey, Change>,
-    /// Each with its commit's time.
-    pub(crate) outbox: Vec<(OutboxRow, i64)>,
+    pub(crate) outbox: Vec<Effect>,
     /// Key, answer, commit's time.
     pub(crate) answers: Vec<(String, Vec<u8>, i64)>,
 }
@@ -84,6 +131,7 @@ pub(crate) fn questions<'a>(commits: impl Iterator<Item = &'a Commit>) -> Questi
 
 /// Judges the commits in order.
 pub(crate) fn plan(commits: impl Iterator<Item = Commit>, found: Found) -> Plan {
+    let current = found.documents.iter().map(|(key, held)| (key.clone(), held.version)).collect();
     let mut planner = Planner {
         plan: Plan {
             outcomes: Vec::new(),
@@ -94,7 +142,8 @@ pub(crate) fn plan(commits: impl Iterator<Item = Commit>, found: Found) -> Plan 
             outbox: Vec::new(),
             answers: Vec::new(),
         },
-        current: found.documents,
+        current,
+        held: found.documents,
         answered: found.answers,
     };
     for commit in commits {
@@ -106,7 +155,10 @@ pub(crate) fn plan(commits: impl Iterator<Item = Commit>, found: Found) -> Plan 
 
 struct Planner {
     plan: Plan,
+    /// As the batch has made it so far.
     current: HashMap<DocumentKey, Version>,
+    /// As it was before the batch.
+    held: HashMap<DocumentKey, Held>,
     answered: HashMap<String, Vec<u8>>,
 }
 
@@ -145,7 +197,10 @@ impl Planner {
         for write in commit.documents {
             self.write(write, written_by);
         }
-        self.plan.outbox.extend(commit.outbox.into_iter().map(|row| (row, done.time)));
+        // At most ROW_LIMIT rows a commit: no two commits' places overlap.
+        let places = written_by * ROW_LIMIT as u64..;
+        let effects = places.zip(commit.outbox).map(|(seq, row)| Effect { seq, row, time: done.time });
+        self.plan.outbox.extend(effects);
         if let Some((key, answer)) = commit.idempotency {
             self.answered.insert(key.clone(), answer.clone());
             self.plan.answers.push((key, answer, done.time));
@@ -155,22 +210,27 @@ impl Planner {
 
     fn write(&mut self, write: DocumentWrite, written_by: u64) {
         let version = Version { revision: write.expected_revision + 1, written_by };
-        let before = if write.deleted {
-            self.current.remove(&write.key)
+        if write.deleted {
+            self.current.remove(&write.key);
         } else {
-            self.current.insert(write.key.clone(), version)
-        };
-        let stays = (!write.deleted).then_some(Stays {
+            self.current.insert(write.key.clone(), version);
+        }
+        let stays = (!write.deleted).then(|| Stays {
             version,
             body: write.body,
-            indexes: write.indexes,
+            indexes: Indexes(write.indexes.into_iter().collect()),
             due_at: write.due_at,
         });
+        let held = self.held.remove(&write.key);
         self.plan
             .documents
             .entry(write.key)
-            .and_modify(|change| change.stays = None)
-            .or_insert(Change { existed: before.is_some(), stays: None })
+            // The first write of the batch has taken what was held; it stands in `had`.
+            .or_insert_with(|| Change {
+                existed: held.is_some(),
+                had: held.map(|held| held.indexes).unwrap_or_default(),
+                stays: None,
+            })
             .stays = stays;
     }
 }
@@ -183,9 +243,13 @@ mod tests {
     fn found() -> Found {
         Found {
             head: Head { size: 10, last_time: 100, commits: 7 },
-            documents: HashMap::from([(key("a"), Version { revision: 3, written_by: 5 })]),
+            documents: HashMap::from([(key("a"), held(3, 5, "owner\teva\nstate\topen\n"))]),
             answers: HashMap::from([("old".to_owned(), b"said".to_vec())]),
         }
+    }
+
+    fn held(revision: u64, written_by: u64, indexes: &str) -> Held {
+        Held { version: Version { revision, written_by }, indexes: Indexes::decode(indexes) }
     }
 
     fn key(id: &str) -> DocumentKey {
@@ -232,7 +296,7 @@ mod tests {
     fn a_document_made_again_is_not_the_one_that_was_read() {
         let old = Document { key: key("a"), revision: 1, written_by: 2, due_at: None, body: Vec::new() };
         let mut found = found();
-        found.documents.insert(key("a"), Version { revision: 1, written_by: 6 });
+        found.documents.insert(key("a"), held(1, 6, ""));
         let mut commit = Commit::default();
         commit.read_set.saw(&old);
         assert!(matches!(plan([commit].into_iter(), found).outcomes[0], Err(CommitError::Conflict { .. })));
@@ -256,5 +320,33 @@ mod tests {
         let plan = plan([at(50), at(200), at(150)].into_iter(), found());
         let times: Vec<_> = plan.outcomes.iter().map(|outcome| outcome.as_ref().unwrap().time).collect();
         assert_eq!(times, [100, 200, 200]);
+    }
+
+    #[test]
+    fn only_index_rows_that_change_are_touched() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let indexed = |expected, pairs: Vec<(String, String)>| {
+            let mut commit = put("a", expected);
+            commit.documents[0].indexes = pairs;
+            commit
+        };
+        let first = indexed(3, vec![pair("state", "late")]);
+        let second = indexed(4, vec![pair("state", "shut"), pair("owner", "eva"), pair("state", "shut")]);
+        let plan = plan([first, second].into_iter(), found());
+        let change = &plan.documents[&key("a")];
+        assert_eq!(change.removed().collect::<Vec<_>>(), [&pair("state", "open")]);
+        assert_eq!(change.added().collect::<Vec<_>>(), [&pair("state", "shut")]);
+        let stays = &change.stays.as_ref().unwrap().indexes;
+        assert_eq!(stays.encode(), "owner\teva\nstate\tshut\n");
+        assert_eq!(&Indexes::decode(&stays.encode()), stays);
+    }
+
+    #[test]
+    fn places_in_the_outbox_rise() {
+        let row = |id: &str| OutboxRow { id: id.into(), topic: "t".into(), body: Vec::new(), not_before: 0 };
+        let commit = |ids: [&str; 2]| Commit { outbox: ids.map(row).to_vec(), ..Commit::default() };
+        let plan = plan([commit(["z", "y"]), commit(["b", "a"])].into_iter(), found());
+        assert!(plan.outbox.is_sorted_by_key(|effect| effect.seq));
+        assert_eq!(plan.outbox.iter().map(|effect| effect.row.id.as_str()).collect::<String>(), "zyba");
     }
 }

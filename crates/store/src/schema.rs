@@ -25,7 +25,7 @@ impl Dialect {
     /// `INTEGER PRIMARY KEY` makes an SQLite table its own index; ids are listed in byte order on both.
     fn spell(self, text: &str) -> String {
         match self {
-            Self::Sqlite => text.replace(" BIGINT", " INTEGER"),
+            Self::Sqlite => text.replace(" BIGINT", " INTEGER").replace("/*keyed*/", "WITHOUT ROWID"),
             Self::Postgres => text.replace(" TEXT", " TEXT COLLATE \"C\"").replace(" BLOB", " BYTEA"),
         }
     }

@@ -38,14 +38,15 @@ pub(crate) const SAVE_SIGNED_HEAD: &str = "UPDATE signed_head SET size = $1, roo
      AND EXISTS (SELECT 1 FROM head WHERE id = 1 AND size >= $6)";
 
 /// `/*skip*/`: on PostgreSQL two workers must not wait for one another's rows.
-pub(crate) const OUTBOX_CLAIM: &str = "WITH ready AS (SELECT id FROM outbox \
-     WHERE not_before <= $1 AND leased_until <= $2 ORDER BY not_before, id LIMIT $3 /*skip*/) \
+pub(crate) const OUTBOX_CLAIM: &str = "WITH ready AS (SELECT seq FROM outbox \
+     WHERE not_before <= $1 AND leased_until <= $2 ORDER BY not_before, seq LIMIT $3 /*skip*/) \
      UPDATE outbox SET owner = $4, leased_until = $5, attempts = attempts + 1 \
-     WHERE id IN (SELECT id FROM ready) RETURNING not_before, id, topic, body, attempts, error";
+     WHERE seq IN (SELECT seq FROM ready) RETURNING not_before, seq, id, topic, body, attempts, error";
 pub(crate) const OUTBOX_DONE: &str = "DELETE FROM outbox WHERE id = $1";
 pub(crate) const OUTBOX_RETRY: &str =
     "UPDATE outbox SET not_before = $1, error = $2, leased_until = 0, owner = '' WHERE id = $3";
-pub(crate) const OUTBOX_STATS: &str = "SELECT COUNT(*), MIN(created) FROM outbox";
+pub(crate) const OUTBOX_STATS: &str = "SELECT (SELECT COUNT(*) FROM outbox), \
+     (SELECT created FROM outbox ORDER BY seq LIMIT 1)";
 
 pub(crate) const LOCK: &str = "INSERT INTO locks (id, owner, held_until) VALUES ($1, $2, $3) \
      ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, held_until = excluded.held_until \

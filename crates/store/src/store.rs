@@ -226,11 +226,11 @@ impl Store {
         let parameters = vec![now.into(), now.into(), page(limit), owner.into(), until.into()];
         let mut claimed = Vec::new();
         for mut row in self.write(sql::OUTBOX_CLAIM, parameters).await?.rows {
-            let (not_before, id) = (row.int()?, row.text()?);
+            let (place, id) = ((row.int()?, row.int()?), row.text()?);
             let (topic, body, attempts, last_error) = (row.text()?, row.bytes()?, row.count()?, row.text()?);
-            claimed.push((not_before, Claimed { id, topic, body, attempts, last_error }));
+            claimed.push((place, Claimed { id, topic, body, attempts, last_error }));
         }
-        claimed.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+        claimed.sort_by_key(|(place, _)| *place);
         Ok(claimed.into_iter().map(|(_, row)| row).collect())
     }
 

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::connection::Connector;
 use crate::error::{CommitError, StoreError};
-use crate::plan::{self, Found, Head, Plan};
+use crate::plan::{self, Effect, Found, Head, Held, Indexes, Plan};
 use crate::types::{Commit, CommitDone, DocumentKey, Version};
 use crate::value::{Row as Values, signed};
 
@@ -26,26 +26,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const HEAD: &str = "SELECT size, last_time, commits FROM head WHERE id = 1 FOR UPDATE";
-const VERSIONS: &str = "SELECT d.kind, d.id, d.revision, d.written_by \
+const VERSIONS: &str = "SELECT d.kind, d.id, d.revision, d.written_by, d.indexes \
      FROM unnest($1::text[], $2::text[]) AS k(kind, id) JOIN documents d ON d.kind = k.kind AND d.id = k.id";
 const ANSWERS: &str = "SELECT a.id, a.answer FROM unnest($1::text[]) AS k(id) JOIN answers a ON a.id = k.id";
-const FORGET_INDEXES: &str = "DELETE FROM document_index i \
-     USING unnest($1::text[], $2::text[]) AS k(kind, id) WHERE i.kind = k.kind AND i.id = k.id";
+const UNINDEX: &str = "DELETE FROM document_index i \
+     USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS k(kind, name, value, id) \
+     WHERE i.kind = k.kind AND i.name = k.name AND i.value = k.value AND i.id = k.id";
 const DELETE: &str = "DELETE FROM documents d \
      USING unnest($1::text[], $2::text[]) AS k(kind, id) WHERE d.kind = k.kind AND d.id = k.id";
-const PUT: &str = "INSERT INTO documents (kind, id, revision, written_by, due_at, body) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[]) \
+const PUT: &str = "INSERT INTO documents (kind, id, revision, written_by, due_at, indexes, body) SELECT * FROM unnest( \
+     $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[]) \
      ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, \
-     written_by = excluded.written_by, due_at = excluded.due_at, body = excluded.body";
+     written_by = excluded.written_by, due_at = excluded.due_at, indexes = excluded.indexes, body = excluded.body";
 const INDEX: &str = "INSERT INTO document_index (kind, name, value, id) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) \
-     ON CONFLICT (kind, name, value, id) DO NOTHING";
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])";
 const LEAVES: &str = "INSERT INTO leaves (idx, body) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
 const OUTBOX: &str = "INSERT INTO outbox \
-     (id, topic, body, created, not_before, leased_until, owner, attempts, error) \
-     SELECT n.id, n.topic, n.body, n.created, n.not_before, 0, '', 0, '' \
-     FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
-     AS n(id, topic, body, created, not_before) ON CONFLICT (id) DO NOTHING";
+     (seq, id, topic, body, created, not_before, leased_until, owner, attempts, error) \
+     SELECT n.seq, n.id, n.topic, n.body, n.created, n.not_before, 0, '', 0, '' \
+     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[]) \
+     AS n(seq, id, topic, body, created, not_before) ON CONFLICT (id) DO NOTHING";
 const REMEMBER: &str = "INSERT INTO answers (id, answer, created) \
      SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[])";
 const MOVE_HEAD: &str = "UPDATE head SET size = $1, last_time = $2, commits = $3 WHERE id = 1";
@@ -152,7 +152,7 @@ struct Session {
     head: Statement,
     versions: Statement,
     answers: Statement,
-    forget_indexes: Statement,
+    unindex: Statement,
     delete: Statement,
     put: Statement,
     index: Statement,
@@ -169,7 +169,7 @@ impl Session {
             head: client.prepare(HEAD).await?,
             versions: client.prepare(VERSIONS).await?,
             answers: client.prepare(ANSWERS).await?,
-            forget_indexes: client.prepare(FORGET_INDEXES).await?,
+            unindex: client.prepare(UNINDEX).await?,
             delete: client.prepare(DELETE).await?,
             put: client.prepare(PUT).await?,
             index: client.prepare(INDEX).await?,
@@ -201,7 +201,8 @@ impl Session {
         for row in &versions? {
             let mut row = Values::from_postgres(row)?;
             let key = DocumentKey { kind: row.text()?, id: row.text()? };
-            documents.insert(key, Version { revision: row.count()?, written_by: row.count()? });
+            let version = Version { revision: row.count()?, written_by: row.count()? };
+            documents.insert(key, Held { version, indexes: Indexes::decode(&row.text()?) });
         }
         let mut said = HashMap::new();
         for row in &answers? {
@@ -217,18 +218,18 @@ impl Session {
         }
         let rows = Rows::of(plan)?;
         let head = (signed(plan.head.size)?, plan.head.last_time, signed(plan.head.commits)?);
-        let (forgotten, deleted, put, indexed, leaves, outbox, remembered, moved, committed) = tokio::join!(
+        let (unindexed, deleted, put, indexed, leaves, outbox, remembered, moved, committed) = tokio::join!(
             biased;
-            self.execute_unless(
-                rows.old_ids.is_empty(), &self.forget_indexes, [&rows.old_kinds, &rows.old_ids]),
+            self.execute_unless(rows.stale_ids.is_empty(), &self.unindex, [
+                &rows.stale_kinds, &rows.stale_names, &rows.stale_values, &rows.stale_ids]),
             self.execute_unless(rows.gone_ids.is_empty(), &self.delete, [&rows.gone_kinds, &rows.gone_ids]),
             self.execute_unless(rows.ids.is_empty(), &self.put, [
-                &rows.kinds, &rows.ids, &rows.revisions, &rows.written_by, &rows.due, &rows.bodies]),
+                &rows.kinds, &rows.ids, &rows.revisions, &rows.written_by, &rows.due, &rows.indexes, &rows.bodies]),
             self.execute_unless(rows.index_ids.is_empty(), &self.index, [
                 &rows.index_kinds, &rows.index_names, &rows.index_values, &rows.index_ids]),
             self.execute_unless(rows.leaves.is_empty(), &self.leaves, [&rows.leaf_indices, &rows.leaves]),
             self.execute_unless(rows.outbox_ids.is_empty(), &self.outbox, [
-                &rows.outbox_ids, &rows.outbox_topics, &rows.outbox_bodies, &rows.outbox_created,
+                &rows.outbox_seqs, &rows.outbox_ids, &rows.outbox_topics, &rows.outbox_bodies, &rows.outbox_created,
                 &rows.outbox_not_before]),
             self.execute_unless(rows.answer_ids.is_empty(), &self.remember, [
                 &rows.answer_ids, &rows.answers, &rows.answer_times]),
@@ -236,7 +237,7 @@ impl Session {
             self.client.batch_execute("COMMIT"),
         );
         // The first failure is the cause; the ones after it only say that the transaction is gone.
-        for outcome in [forgotten, deleted, put, indexed, leaves, outbox, remembered] {
+        for outcome in [unindexed, deleted, put, indexed, leaves, outbox, remembered] {
             outcome?;
         }
         if moved? != 1 {
@@ -267,8 +268,10 @@ impl Session {
 /// The plan turned into one array per column.
 #[derive(Default)]
 struct Rows<'a> {
-    old_kinds: Vec<&'a str>,
-    old_ids: Vec<&'a str>,
+    stale_kinds: Vec<&'a str>,
+    stale_names: Vec<&'a str>,
+    stale_values: Vec<&'a str>,
+    stale_ids: Vec<&'a str>,
     gone_kinds: Vec<&'a str>,
     gone_ids: Vec<&'a str>,
     kinds: Vec<&'a str>,
@@ -276,6 +279,7 @@ struct Rows<'a> {
     revisions: Vec<i64>,
     written_by: Vec<i64>,
     due: Vec<Option<i64>>,
+    indexes: Vec<String>,
     bodies: Vec<&'a [u8]>,
     index_kinds: Vec<&'a str>,
     index_names: Vec<&'a str>,
@@ -283,6 +287,7 @@ struct Rows<'a> {
     index_ids: Vec<&'a str>,
     leaf_indices: Vec<i64>,
     leaves: Vec<&'a [u8]>,
+    outbox_seqs: Vec<i64>,
     outbox_ids: Vec<&'a str>,
     outbox_topics: Vec<&'a str>,
     outbox_bodies: Vec<&'a [u8]>,
@@ -303,7 +308,8 @@ impl<'a> Rows<'a> {
             rows.leaf_indices.push(signed(index)?);
             rows.leaves.push(leaf);
         }
-        for (row, time) in &plan.outbox {
+        for Effect { seq, row, time } in &plan.outbox {
+            rows.outbox_seqs.push(signed(*seq)?);
             rows.outbox_ids.push(&row.id);
             rows.outbox_topics.push(&row.topic);
             rows.outbox_bodies.push(&row.body);
@@ -319,28 +325,29 @@ impl<'a> Rows<'a> {
     }
 
     fn document(&mut self, key: &'a DocumentKey, change: &'a plan::Change) -> Result<(), StoreError> {
-        if change.existed {
-            self.old_kinds.push(&key.kind);
-            self.old_ids.push(&key.id);
+        for (name, value) in change.removed() {
+            self.stale_kinds.push(&key.kind);
+            self.stale_names.push(name);
+            self.stale_values.push(value);
+            self.stale_ids.push(&key.id);
         }
-        let Some(stays) = &change.stays else {
-            if change.existed {
-                self.gone_kinds.push(&key.kind);
-                self.gone_ids.push(&key.id);
-            }
-            return Ok(());
-        };
-        self.kinds.push(&key.kind);
-        self.ids.push(&key.id);
-        self.revisions.push(signed(stays.version.revision)?);
-        self.written_by.push(signed(stays.version.written_by)?);
-        self.due.push(stays.due_at);
-        self.bodies.push(&stays.body);
-        for (name, value) in &stays.indexes {
+        for (name, value) in change.added() {
             self.index_kinds.push(&key.kind);
             self.index_names.push(name);
             self.index_values.push(value);
             self.index_ids.push(&key.id);
+        }
+        if let Some(stays) = &change.stays {
+            self.kinds.push(&key.kind);
+            self.ids.push(&key.id);
+            self.revisions.push(signed(stays.version.revision)?);
+            self.written_by.push(signed(stays.version.written_by)?);
+            self.due.push(stays.due_at);
+            self.indexes.push(stays.indexes.encode());
+            self.bodies.push(&stays.body);
+        } else if change.existed {
+            self.gone_kinds.push(&key.kind);
+            self.gone_ids.push(&key.id);
         }
         Ok(())
     }

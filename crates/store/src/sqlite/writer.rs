@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::query;
 use crate::error::{CommitError, StoreError};
-use crate::plan::{self, Found, Head, Plan};
+use crate::plan::{self, Found, Head, Held, Indexes, Plan};
 use crate::store::Written;
 use crate::types::{Commit, CommitDone, DocumentKey, Version};
 use crate::value::{Value, signed};
@@ -18,19 +18,18 @@ use crate::value::{Value, signed};
 const BATCH: usize = 256;
 
 const HEAD: &str = "SELECT size, last_time, commits FROM head WHERE id = 1";
-const VERSION: &str = "SELECT revision, written_by FROM documents WHERE kind = $1 AND id = $2";
+const VERSION: &str = "SELECT revision, written_by, indexes FROM documents WHERE kind = $1 AND id = $2";
 const ANSWER: &str = "SELECT answer FROM answers WHERE id = $1";
-const FORGET_INDEXES: &str = "DELETE FROM document_index WHERE kind = $1 AND id = $2";
+const UNINDEX: &str = "DELETE FROM document_index WHERE kind = $1 AND name = $2 AND value = $3 AND id = $4";
 const DELETE: &str = "DELETE FROM documents WHERE kind = $1 AND id = $2";
-const PUT: &str = "INSERT INTO documents (kind, id, revision, written_by, due_at, body) \
-     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, \
-     written_by = excluded.written_by, due_at = excluded.due_at, body = excluded.body";
-const INDEX: &str = "INSERT INTO document_index (kind, name, value, id) VALUES ($1, $2, $3, $4) \
-     ON CONFLICT (kind, name, value, id) DO NOTHING";
+const PUT: &str = "INSERT INTO documents (kind, id, revision, written_by, due_at, indexes, body) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, \
+     written_by = excluded.written_by, due_at = excluded.due_at, indexes = excluded.indexes, body = excluded.body";
+const INDEX: &str = "INSERT INTO document_index (kind, name, value, id) VALUES ($1, $2, $3, $4)";
 const LEAF: &str = "INSERT INTO leaves (idx, body) VALUES ($1, $2)";
 const OUTBOX: &str = "INSERT INTO outbox \
-     (id, topic, body, created, not_before, leased_until, owner, attempts, error) \
-     VALUES ($1, $2, $3, $4, $5, 0, '', 0, '') ON CONFLICT (id) DO NOTHING";
+     (seq, id, topic, body, created, not_before, leased_until, owner, attempts, error) \
+     VALUES ($1, $2, $3, $4, $5, $6, 0, '', 0, '') ON CONFLICT (id) DO NOTHING";
 const REMEMBER: &str = "INSERT INTO answers (id, answer, created) VALUES ($1, $2, $3)";
 const MOVE_HEAD: &str = "UPDATE head SET size = $1, last_time = $2, commits = $3 WHERE id = 1";
 
@@ -185,13 +184,12 @@ fn look_up(transaction: &Transaction<'_>, commits: &[Commit]) -> Result<Found, S
     let mut documents = HashMap::with_capacity(questions.documents.len());
     let mut version = transaction.prepare_cached(VERSION)?;
     for key in questions.documents {
-        let found: Option<(i64, i64)> =
-            version.query_row([&key.kind, &key.id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        if let Some((revision, written_by)) = found {
-            documents.insert(
-                key.clone(),
-                Version { revision: count_of(revision)?, written_by: count_of(written_by)? },
-            );
+        let found: Option<(i64, i64, String)> = version
+            .query_row([&key.kind, &key.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        if let Some((revision, written_by, indexes)) = found {
+            let version = Version { revision: count_of(revision)?, written_by: count_of(written_by)? };
+            documents.insert(key.clone(), Held { version, indexes: Indexes::decode(&indexes) });
         }
     }
     let mut answers = HashMap::new();
@@ -218,8 +216,16 @@ fn apply(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), StoreError> {
         write_document(transaction, key, change)?;
     }
     let mut outbox = transaction.prepare_cached(OUTBOX)?;
-    for (row, time) in &plan.outbox {
-        outbox.execute(params![row.id, row.topic, row.body, time, row.not_before])?;
+    for effect in &plan.outbox {
+        let row = &effect.row;
+        outbox.execute(params![
+            signed(effect.seq)?,
+            row.id,
+            row.topic,
+            row.body,
+            effect.time,
+            row.not_before
+        ])?;
     }
     let mut remember = transaction.prepare_cached(REMEMBER)?;
     for (key, answer, time) in &plan.answers {
@@ -242,27 +248,21 @@ fn write_document(
     key: &DocumentKey,
     change: &plan::Change,
 ) -> Result<(), StoreError> {
-    if change.existed {
-        transaction.prepare_cached(FORGET_INDEXES)?.execute([&key.kind, &key.id])?;
+    let mut unindex = transaction.prepare_cached(UNINDEX)?;
+    for (name, value) in change.removed() {
+        unindex.execute([&key.kind, name, value, &key.id])?;
     }
-    let Some(stays) = &change.stays else {
-        if change.existed {
-            transaction.prepare_cached(DELETE)?.execute([&key.kind, &key.id])?;
-        }
-        return Ok(());
-    };
-    let (revision, written_by) = (signed(stays.version.revision)?, signed(stays.version.written_by)?);
-    transaction.prepare_cached(PUT)?.execute(params![
-        key.kind,
-        key.id,
-        revision,
-        written_by,
-        stays.due_at,
-        stays.body
-    ])?;
     let mut index = transaction.prepare_cached(INDEX)?;
-    for (name, value) in &stays.indexes {
-        index.execute(params![key.kind, name, value, key.id])?;
+    for (name, value) in change.added() {
+        index.execute([&key.kind, name, value, &key.id])?;
+    }
+    if let Some(stays) = &change.stays {
+        let (revision, written_by) = (signed(stays.version.revision)?, signed(stays.version.written_by)?);
+        let indexes = stays.indexes.encode();
+        let parameters = params![key.kind, key.id, revision, written_by, stays.due_at, indexes, stays.body];
+        transaction.prepare_cached(PUT)?.execute(parameters)?;
+    } else if change.existed {
+        transaction.prepare_cached(DELETE)?.execute([&key.kind, &key.id])?;
     }
     Ok(())
 }

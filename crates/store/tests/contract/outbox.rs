@@ -21,7 +21,7 @@ fn ids(claimed: &[Claimed]) -> Vec<&str> {
 pub async fn an_effect_is_leased_retried_and_done(home: &Home) {
     let store = home.open().await;
     assert_eq!(store.outbox_stats().await.unwrap(), OutboxStats { count: 0, oldest: None });
-    add(&store, 40, vec![row("b", 100), row("a", 100), row("first", 50), row("later", 500)]).await;
+    add(&store, 40, vec![row("a", 100), row("b", 100), row("first", 50), row("later", 500)]).await;
     add(&store, 45, vec![row("a", 0)]).await;
     assert_eq!(store.outbox_stats().await.unwrap(), OutboxStats { count: 4, oldest: Some(40) });
 

@@ -9,13 +9,14 @@ CREATE TABLE document_index (
     value TEXT NOT NULL,
     id TEXT NOT NULL,
     PRIMARY KEY (kind, name, value, id)
-);
+) WITHOUT ROWID;
 CREATE TABLE documents (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     revision INTEGER NOT NULL,
     written_by INTEGER NOT NULL,
     due_at INTEGER,
+    indexes TEXT NOT NULL,
     body BLOB NOT NULL,
     PRIMARY KEY (kind, id)
 );
@@ -39,7 +40,8 @@ CREATE TABLE meta (
     body BLOB NOT NULL
 );
 CREATE TABLE outbox (
-    id TEXT PRIMARY KEY,
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
     topic TEXT NOT NULL,
     body BLOB NOT NULL,
     created INTEGER NOT NULL,
@@ -61,8 +63,6 @@ CREATE TABLE signed_head (
     note TEXT
 );
 CREATE INDEX answers_created ON answers (created);
-CREATE INDEX document_index_by_document ON document_index (kind, id);
 CREATE INDEX documents_due ON documents (due_at, kind, id) WHERE due_at IS NOT NULL;
 CREATE INDEX documents_due_by_kind ON documents (kind, due_at, id) WHERE due_at IS NOT NULL;
-CREATE INDEX outbox_created ON outbox (created);
-CREATE INDEX outbox_ready ON outbox (not_before, id);
+CREATE INDEX outbox_ready ON outbox (not_before, seq);
