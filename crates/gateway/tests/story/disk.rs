@@ -1,0 +1,79 @@
+//! A full disk: no new sessions; live ones end, and the ledger says so out of its reserve.
+
+use std::path::Path;
+use std::process::Command;
+
+use halligan_core::time::Span;
+use halligan_link::Response;
+use halligan_session::EndReason;
+use halligan_session::node_event::NodeEvent;
+
+use crate::support::*;
+
+/// A file system of its own in memory, of 12 MiB.
+struct Tmpfs(tempfile::TempDir);
+impl Tmpfs {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(folder.path()).status().unwrap();
+        assert!(mounted.success(), "this test mounts a small tmpfs and needs the right to");
+        Self(folder)
+    }
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    /// Writes until nothing fits.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.path().join("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.path().join("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 1]).is_ok() {}
+    }
+    fn empty(&self) {
+        std::fs::remove_file(self.path().join("ballast")).unwrap();
+    }
+}
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: the gateway may still be closing its files.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_the_bytes_stop_and_the_end_is_still_written() {
+    let disk = Tmpfs::mount();
+    let site = Site::linked(&disk.path().join("gateway")).await;
+    site.hold(&site.lease(1, 1, Span::minutes(10))).await;
+    let session = site.open().await;
+    session.record_now(output("before")).unwrap();
+    disk.fill();
+    // Noise, so that compression does not hide it.
+    let mut noise = vec![0; 16 * 1024];
+    let mut ended = None;
+    for _ in 0..64 {
+        getrandom::fill(&mut noise).unwrap();
+        let record = halligan_recording::RecordKind::Output { channel: 0, bytes: noise.clone().into() };
+        if let Err(end) = session.record_now(record) {
+            ended = Some(end);
+            break;
+        }
+    }
+    let ended = ended.expect("the disk is full");
+    assert!(matches!(ended.reason, EndReason::RecordingLost { .. }), "{ended:?}");
+    assert!(session.record_now(output("small")).is_err(), "and stays ended");
+    drop(session);
+    let refusal = site.try_open().await.unwrap_err();
+    assert!(refusal.say.contains("disk is nearly full"), "{refusal}");
+
+    let said = site.told(|event| matches!(event, NodeEvent::SessionEnded { .. })).await;
+    assert!(matches!(&said, NodeEvent::SessionEnded { reason, .. } if reason.starts_with("recording_lost: ")));
+    let finished = site.told(|event| matches!(event, NodeEvent::RecordingFinished { .. })).await;
+    assert!(matches!(finished, NodeEvent::RecordingFinished { complete: false, .. }));
+    assert_eq!(site.revoke(1, 2).await, Response::Revoked { sessions_ended: 0 }, "ending works on a full disk");
+
+    disk.empty();
+    site.hold(&site.lease(2, 1, Span::minutes(10))).await;
+    site.open().await.record_now(output("room again")).unwrap();
+}
