@@ -65,7 +65,11 @@ impl RevocationList {
             delivery,
             lock: Mutex::new(()),
         };
-        this.revoke(authority, &[], now)?;
+        let bytes = this.write(authority, &[], now)?;
+        if let Err(error) = this.deliver(&bytes) {
+            // No reason to stay shut in an emergency: until a delivery succeeds the login window must pass.
+            tracing::error!(error = error.sentence(), "the revocation list was not delivered");
+        }
         Ok(this)
     }
 
@@ -83,6 +87,16 @@ impl RevocationList {
         now: Time,
     ) -> Result<(), ConnectorError> {
         let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.write(authority, serials, now)?;
+        self.deliver(&bytes)
+    }
+
+    fn write(
+        &self,
+        authority: &Authority,
+        serials: &[(u64, Time)],
+        now: Time,
+    ) -> Result<Vec<u8>, ConnectorError> {
         let mut listed: Listed = read_json(&self.index)?.unwrap_or_default();
         listed.version += 1;
         listed.serials.retain(|_, valid_before| valid_before.plus(KEEP) > now);
@@ -90,13 +104,13 @@ impl RevocationList {
         write_json(&self.index, &listed)?;
         let serials: Vec<u64> = listed.serials.keys().copied().collect();
         let bytes = encode(&authority.public_blob()?, &serials, listed.version, now);
-        let write = |path: &Path| {
-            disk::write_atomic(path, &bytes, 0o644)
-                .map_err(ConnectorError::state(format!("write the revocation list {}", path.display())))
-        };
-        write(&self.list)?;
+        replace(&self.list, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn deliver(&self, bytes: &[u8]) -> Result<(), ConnectorError> {
         if let Some(path) = &self.delivery.path {
-            write(path)?;
+            replace(path, bytes)?;
         }
         self.run_command()
     }
@@ -127,6 +141,11 @@ impl RevocationList {
             }
         }
     }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConnectorError> {
+    disk::write_atomic(path, bytes, 0o644)
+        .map_err(ConnectorError::state(format!("write the revocation list {}", path.display())))
 }
 
 /// The bytes of a list that revokes these serials of this CA (PROTOCOL.krl, sections 1 to 3).
@@ -218,12 +237,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::open(folder.path()).unwrap();
         let delivery = KrlDelivery { path: None, command: vec!["false".to_owned()] };
-        let error = RevocationList::open(folder.path(), delivery, &authority, NOW).unwrap_err();
+        // The connector starts all the same.
+        let list = RevocationList::open(folder.path(), delivery, &authority, NOW).unwrap();
+        let error = list.revoke(&authority, &[], NOW).unwrap_err();
         assert!(error.sentence().contains("it ended with"), "{}", error.sentence());
         let delivery = KrlDelivery {
             path: None,
             command: ["sh", "-c", "test -s \"$1\"", "sh"].map(String::from).to_vec(),
         };
-        RevocationList::open(folder.path(), delivery, &authority, NOW).unwrap();
+        let list = RevocationList::open(folder.path(), delivery, &authority, NOW).unwrap();
+        list.revoke(&authority, &[], NOW).unwrap();
     }
 }

@@ -26,7 +26,7 @@ use crate::probe::{Credential, Door, Found, knock};
 use crate::state::{GrantState, IssuedCertificate};
 
 /// A look that has taken this long begins no further connection. (Its caller waits two minutes.)
-const LOOK_MOST: Duration = Duration::from_secs(70);
+const LOOK_MOST: Duration = Duration::from_secs(60);
 /// How long a probe certificate opens anything.
 const PROBE_WINDOW: Span = Span::seconds(60);
 /// What a probe certificate would run, if a channel were ever opened.

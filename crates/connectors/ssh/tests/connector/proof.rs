@@ -220,6 +220,21 @@ async fn a_target_that_does_not_read_the_list_is_an_open_door() {
 }
 
 #[tokio::test]
+async fn a_list_that_cannot_be_delivered_leaves_the_window_to_wait_for() {
+    let mut world =
+        World::with(|config, folder| config.krl = World::krl(&folder.join("gone/krl")), |sshd, _| sshd).await;
+    world.revocation_list = true;
+    world.issue(1).await;
+    let provable_at = world.connector.deactivate(GRANT, 2).await.unwrap();
+    assert!(provable_at > world.connector.journal().now(), "it counts on a list that nobody has");
+    // Once it can be delivered, being told again is enough.
+    std::fs::create_dir(world.folder.path().join("gone")).unwrap();
+    let provable_at = world.connector.deactivate(GRANT, 2).await.unwrap();
+    assert!(provable_at <= world.connector.journal().now());
+    assert!(world.folder.path().join("gone/krl").exists());
+}
+
+#[tokio::test]
 async fn many_certificates_take_several_connections_and_a_strict_host_is_met_halfway() {
     let world = World::with(|_, _| {}, |sshd, _| sshd.option("MaxAuthTries", "2")).await;
     world.connector.activate(&world.signed(1)).await.unwrap();

@@ -255,8 +255,8 @@ async fn kill_nine_loses_nothing_that_was_acknowledged() {
 
 /// Control's side of the link: keeps what it is told.
 #[derive(Default)]
-struct Told {
-    leaves: Mutex<Vec<Vec<u8>>>,
+pub struct Told {
+    pub leaves: Mutex<Vec<Vec<u8>>>,
     refuse_once: Mutex<bool>,
 }
 
@@ -281,7 +281,7 @@ impl Handler for Told {
     }
 }
 
-fn info(text: &str, role: Role, site: &str) -> PeerInfo {
+pub fn info(text: &str, role: Role, site: &str) -> PeerInfo {
     PeerInfo { name: name(text), role, site: name(site) }
 }
 
