@@ -140,7 +140,12 @@ impl Authenticator {
     }
 }
 
-async fn login(control: &dyn ControlPlane, user: &str, proof: LoginProof, from: &ClientConnection) -> Attempt {
+async fn login(
+    control: &dyn ControlPlane,
+    user: &str,
+    proof: LoginProof,
+    from: &ClientConnection,
+) -> Attempt {
     match control.login(proof, from).await {
         Ok(person) => (Auth::Accept, Some(Login { person, entitlement: entitlement_of_login(user) })),
         Err(refusal) => {
@@ -172,9 +177,12 @@ fn address_matches(list: &str, client: IpAddr) -> bool {
         };
         let (Ok(network), Some(bits)) = (network.parse::<IpAddr>(), bits) else { return false };
         match (network, client) {
-            (IpAddr::V4(network), IpAddr::V4(client)) => {
-                same_network(u128::from(u32::from(network)) << 96, u128::from(u32::from(client)) << 96, bits, 32)
-            }
+            (IpAddr::V4(network), IpAddr::V4(client)) => same_network(
+                u128::from(u32::from(network)) << 96,
+                u128::from(u32::from(client)) << 96,
+                bits,
+                32,
+            ),
             (IpAddr::V6(network), IpAddr::V6(client)) => {
                 same_network(u128::from(network), u128::from(client), bits, 128)
             }

@@ -95,7 +95,7 @@ impl ClientChannel {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn answers_come_in_order_and_a_late_one_is_left_to_the_relay() {
         let channel = ClientChannel::new(Arc::default());
         assert!(!channel.give(true) && !channel.give(false));

@@ -22,6 +22,7 @@ use crate::upstream::{Lane, Unreachable, Upstream};
 pub(crate) const MOST_CHANNELS: usize = 32;
 /// How long a hard stop may spend on saying why. Dead is dead within a tenth of a second.
 const LAST_WORDS: Duration = Duration::from_millis(40);
+const READING: Duration = Duration::from_millis(20);
 const GOING: Duration = Duration::from_millis(30);
 /// How long channels may take to write down their end.
 const ENDINGS: Duration = Duration::from_secs(5);
@@ -44,6 +45,7 @@ pub(crate) struct Connection {
     terminals: Mutex<HashSet<ChannelId>>,
     handle: OnceLock<server::Handle>,
     refusals: AtomicUsize,
+    verdict: OnceLock<EndReason>,
     stopping: AtomicBool,
 }
 
@@ -65,6 +67,7 @@ impl Connection {
             terminals: Mutex::default(),
             handle: OnceLock::new(),
             refusals: AtomicUsize::new(0),
+            verdict: OnceLock::new(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -86,6 +89,11 @@ impl Connection {
         self.handle.get()
     }
 
+    /// What ended the session in truth, though the client will leave first. The first word counts.
+    pub(crate) fn ends_because(&self, reason: EndReason) {
+        let _first = self.verdict.set(reason);
+    }
+
     /// Counts a refusal; true when there have been too many.
     pub(crate) fn refused_too_often(&self) -> bool {
         self.refusals.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSALS
@@ -98,9 +106,10 @@ impl Connection {
 
     async fn open_session(self: &Arc<Self>) -> Result<Session, String> {
         let login = self.login.get().ok_or("nobody has logged in")?;
-        let entitlement = login.entitlement.as_ref().ok_or(
-            "the login name must be a role and a system, such as `ssh root+orders-host@gateway`",
-        )?;
+        let entitlement = login
+            .entitlement
+            .as_ref()
+            .ok_or("the login name must be a role and a system, such as `ssh root+orders-host@gateway`")?;
         let opened = self.control.open(&login.person, entitlement, &self.from).await;
         let session = opened.map_err(|refusal| refusal.say)?;
         let (connection, watched) = (Arc::clone(self), session.clone());
@@ -188,9 +197,15 @@ impl Connection {
         self.ended.cancel();
         if let Some(handle) = self.handle.get() {
             let terminals: Vec<ChannelId> = lock(&self.terminals).iter().copied().collect();
+            let mut watched = false;
             let last_words = async {
                 for id in terminals {
                     let _unsent = handle.extended_data(id, 1, format!("\r\nHalligan: {reason}\r\n")).await;
+                    watched = true;
+                }
+                if watched {
+                    // OpenSSH's client forgets what it has not yet printed when it reads the disconnect.
+                    tokio::time::sleep(READING).await;
                 }
                 let _unsent =
                     handle.disconnect(Disconnect::ByApplication, reason.to_string(), "en".to_owned()).await;
@@ -229,7 +244,7 @@ impl Connection {
         }
         lock(&self.upstreams).clear();
         if let (Some(Ok(session)), false) = (self.session.get(), by_us) {
-            session.end(EndReason::ClientLeft).await;
+            session.end(self.verdict.get().cloned().unwrap_or(EndReason::ClientLeft)).await;
         }
     }
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use russh::keys::Certificate;
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
 
 use crate::auth::{Attempt, Authenticator};
@@ -76,14 +78,20 @@ impl ClientHandler {
 impl Handler for ClientHandler {
     type Error = russh::Error;
 
-    async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        let worth = Authenticator::worth_signing(&*self.connection.control, offer.public_key, offer.algorithm);
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let worth =
+            Authenticator::worth_signing(&*self.connection.control, offer.public_key, offer.algorithm);
         Ok(if worth { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let Connection { control, from, .. } = &*self.connection;
-        let attempt = self.authenticator.public_key(&**control, user, key.public_key, key.algorithm, from).await;
+        let attempt =
+            self.authenticator.public_key(&**control, user, key.public_key, key.algorithm, from).await;
         Ok(self.attempt(attempt))
     }
 
@@ -103,7 +111,8 @@ impl Handler for ClientHandler {
         _submethods: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
-        let answer = response.map(|mut answers| answers.next().map(|first| first.to_vec()).unwrap_or_default());
+        let answer =
+            response.map(|mut answers| answers.next().map(|first| first.to_vec()).unwrap_or_default());
         let Connection { control, from, .. } = &*self.connection;
         let attempt = self.authenticator.password(&**control, user, answer, from).await;
         Ok(self.attempt(attempt))
@@ -185,7 +194,12 @@ impl Handler for ClientHandler {
         self.refuse_channel(format!("channel direct-streamlocal to {path}"), reply)
     }
 
-    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
         self.refuse_forward(format!("tcpip-forward of {address}:{port}"))
     }
 

@@ -25,7 +25,9 @@ pub enum HostKeyError {
         source: io::Error,
     },
     /// Others may read the key.
-    #[error("{path} can be read by others (mode {mode:o}): make it 0600, and replace the key if somebody read it")]
+    #[error(
+        "{path} can be read by others (mode {mode:o}): make it 0600, and replace the key if somebody read it"
+    )]
     Readable {
         /// The file.
         path: PathBuf,
@@ -57,7 +59,8 @@ pub enum HostKeyError {
 /// Reads the host key, or makes it if there is no such file.
 pub(crate) fn load_or_make(path: &Path) -> Result<PrivateKey, HostKeyError> {
     let disk = |doing, source| HostKeyError::Disk { doing, path: path.to_owned(), source };
-    let bad = |source| HostKeyError::Unreadable { path: path.to_owned(), what: "OpenSSH private key", source };
+    let bad =
+        |source| HostKeyError::Unreadable { path: path.to_owned(), what: "OpenSSH private key", source };
     match fs::read_to_string(path) {
         Ok(text) => {
             let text = Zeroizing::new(text);

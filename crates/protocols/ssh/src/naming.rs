@@ -73,7 +73,17 @@ mod tests {
         for name in ["LANG", "LC_ALL", "LC_CTYPE", "TERM", "COLORTERM", "TZ"] {
             assert!(environment_allowed(name, "C.UTF-8"), "{name}");
         }
-        for name in ["LD_PRELOAD", "BASH_ENV", "PATH", "DYLD_INSERT_LIBRARIES", "lang", "LC_", "LC_a=b", "GIT_SSH", ""] {
+        for name in [
+            "LD_PRELOAD",
+            "BASH_ENV",
+            "PATH",
+            "DYLD_INSERT_LIBRARIES",
+            "lang",
+            "LC_",
+            "LC_a=b",
+            "GIT_SSH",
+            "",
+        ] {
             assert!(!environment_allowed(name, "x"), "{name}");
         }
         assert!(!environment_allowed("LANG", "C\nLD_PRELOAD=/tmp/x"));
@@ -89,8 +99,14 @@ mod tests {
         };
         assert_eq!(known("scp -t /tmp/x"), Some(("scp", "upload", "/tmp/x".into())));
         assert_eq!(known("/usr/bin/scp -v -r -f '/var/log'"), Some(("scp", "download", "/var/log".into())));
-        assert_eq!(known("rsync --server -vlogDtpre.iLsfxCIvu . /srv/"), Some(("rsync", "upload", "/srv/".into())));
-        assert_eq!(known("rsync --server --sender -vre . /srv/"), Some(("rsync", "download", "/srv/".into())));
+        assert_eq!(
+            known("rsync --server -vlogDtpre.iLsfxCIvu . /srv/"),
+            Some(("rsync", "upload", "/srv/".into()))
+        );
+        assert_eq!(
+            known("rsync --server --sender -vre . /srv/"),
+            Some(("rsync", "download", "/srv/".into()))
+        );
         assert_eq!(known("git-upload-pack 'a/b.git'"), Some(("git", "download", "a/b.git".into())));
         assert_eq!(known("cat scp -t"), None);
         assert_eq!(known(""), None);

@@ -81,9 +81,13 @@ impl Recorder {
             _ => None,
         };
         *self.lock() = match what {
-            What::Shell { terminal: true } | What::Exec { terminal: true, .. } => Mode::Terminal { typed: None },
+            What::Shell { terminal: true } | What::Exec { terminal: true, .. } => {
+                Mode::Terminal { typed: None }
+            }
             // A script on standard input leaves no echo: count and digest say which one it was.
-            What::Shell { terminal: false } => Mode::Terminal { typed: Some(Tally::new(Direction::Upload, now)) },
+            What::Shell { terminal: false } => {
+                Mode::Terminal { typed: Some(Tally::new(Direction::Upload, now)) }
+            }
             What::Exec { terminal: false, transfer } => Mode::Bulk {
                 up: Tally::new(Direction::Upload, now),
                 down: Tally::new(Direction::Download, now),
@@ -130,7 +134,8 @@ impl Recorder {
         let now = self.session.since_start();
         match &mut *self.lock() {
             Mode::Terminal { .. } => {
-                let output = |bytes: &Bytes| RecordKind::Output { channel: self.channel, bytes: bytes.clone() };
+                let output =
+                    |bytes: &Bytes| RecordKind::Output { channel: self.channel, bytes: bytes.clone() };
                 records.extend(pieces.iter().map(output));
             }
             Mode::Bulk { down, .. } => {
@@ -158,7 +163,11 @@ impl Recorder {
     }
 
     /// The channel has ended: final counts, and transfers that nobody closed.
-    pub(crate) fn finish(&self, exit_status: Option<u32>, signal: Option<String>) -> Result<Vec<TransferDone>, Stop> {
+    pub(crate) fn finish(
+        &self,
+        exit_status: Option<u32>,
+        signal: Option<String>,
+    ) -> Result<Vec<TransferDone>, Stop> {
         let mut records = Vec::new();
         let mut done = Vec::new();
         let now = self.session.since_start();
@@ -171,7 +180,9 @@ impl Recorder {
                     let (bytes, sha256) = (moved.bytes, moved.digest());
                     let outcome = match (exit_status, &signal) {
                         (Some(0), _) => Outcome::Done,
-                        (Some(status), _) => Outcome::Failed { reason: format!("{tool} ended with {status}") },
+                        (Some(status), _) => {
+                            Outcome::Failed { reason: format!("{tool} ended with {status}") }
+                        }
                         (None, _) => Outcome::Failed { reason: format!("{tool} did not end by itself") },
                     };
                     records.push(RecordKind::TransferEnd {

@@ -73,12 +73,14 @@ async fn open_and_serve(
         Ok(lane) => lane,
         Err(error) => {
             let say = error.to_string();
+            let reason = EndReason::TargetRefused { why: say.clone() };
+            connection.ends_because(reason.clone());
             write_down(connection, "connection to the target", &say).await;
             reply.accept().await;
             explain(connection, channel, mine, &say).await;
             // Ending it closes the connection: the client must have read the sentence.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            tokio::spawn(async move { session.end(EndReason::TargetRefused { why: say }).await });
+            tokio::spawn(async move { session.end(reason).await });
             return;
         }
     };
@@ -101,7 +103,9 @@ async fn explain(connection: &Connection, channel: Channel<Msg>, mine: &ClientCh
     let asked = async {
         while let Some(message) = read.wait().await {
             let asked = match message {
-                ChannelMsg::RequestShell { .. } | ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. } => true,
+                ChannelMsg::RequestShell { .. }
+                | ChannelMsg::Exec { .. }
+                | ChannelMsg::RequestSubsystem { .. } => true,
                 ChannelMsg::RequestPty { .. } | ChannelMsg::SetEnv { .. } => {
                     terminal |= matches!(message, ChannelMsg::RequestPty { .. });
                     false
@@ -213,22 +217,27 @@ async fn serve(
         opened: AtomicBool::new(false),
         ending: Mutex::default(),
     };
-    let over = tokio::select! {
-        over = relay.from_client(&mut client_read) => match over {
-            // A write to the target failed: how it ended is for the other pump to find out.
-            Ok(never) => match never {},
-            Err(Over::Gone) => {
-                tokio::time::timeout(EXPLAIN, relay.from_target(&mut target_read)).await.ok()
-                    .and_then(Result::err).map(|over| (over, true))
-            }
-            Err(over) => Some((over, false)),
-        },
-        over = relay.from_target(&mut target_read) => match over {
-            Ok(never) => match never {},
-            Err(over) => Some((over, true)),
-        },
-        () = relay.warn() => None,
-        () = connection.ended.cancelled() => None,
+    let over = {
+        let down = relay.from_target(&mut target_read);
+        tokio::pin!(down);
+        tokio::select! {
+            over = relay.from_client(&mut client_read) => match over {
+                Ok(never) => match never {},
+                // A write to the target failed: what it still has to say comes first, and how it ended with it.
+                Err(Over::Gone) => match tokio::time::timeout(EXPLAIN, down).await {
+                    Ok(Ok(never)) => match never {},
+                    Ok(Err(over)) => Some((over, true)),
+                    Err(_late) => Some((Over::Gone, true)),
+                },
+                Err(over) => Some((over, false)),
+            },
+            over = &mut down => match over {
+                Ok(never) => match never {},
+                Err(over) => Some((over, true)),
+            },
+            () = relay.warn() => None,
+            () = connection.ended.cancelled() => None,
+        }
     };
     relay.end(over).await;
 }
@@ -243,7 +252,9 @@ impl Relay<'_> {
         let mut early_bytes = 0;
         while let Some(message) = read.wait().await {
             match message {
-                ChannelMsg::Data { data } if self.started.load(Ordering::Acquire) => self.upload(data).await?,
+                ChannelMsg::Data { data } if self.started.load(Ordering::Acquire) => {
+                    self.upload(data).await?
+                }
                 ChannelMsg::Data { data } => {
                     early_bytes += data.len();
                     early.push(data);
@@ -280,7 +291,15 @@ impl Relay<'_> {
 
     async fn request(&self, request: ChannelMsg) -> Result<(), Over> {
         match request {
-            ChannelMsg::RequestPty { term, col_width, row_height, pix_width, pix_height, terminal_modes, .. } => {
+            ChannelMsg::RequestPty {
+                term,
+                col_width,
+                row_height,
+                pix_width,
+                pix_height,
+                terminal_modes,
+                ..
+            } => {
                 let allowed = self.session.lease().ssh.shell || self.session.lease().ssh.exec;
                 if !allowed || self.started.load(Ordering::Acquire) || !plain_word(&term) {
                     return self.refuse("a terminal", "not here").await;
@@ -328,8 +347,11 @@ impl Relay<'_> {
             }
             ChannelMsg::RequestSubsystem { name, .. } => {
                 if name != "sftp" || !self.session.lease().ssh.sftp {
-                    let reason =
-                        if name == "sftp" { "this entitlement moves no files" } else { "only sftp is passed on" };
+                    let reason = if name == "sftp" {
+                        "this entitlement moves no files"
+                    } else {
+                        "only sftp is passed on"
+                    };
                     return self.refuse(&format!("subsystem {name}"), reason).await;
                 }
                 if self.start("sftp", None, What::Sftp).await? {
@@ -366,7 +388,8 @@ impl Relay<'_> {
             let text = String::from_utf8_lossy(command).into_owned();
             records.push(RecordKind::Command { channel: number, text });
         }
-        let records: Vec<_> = records.into_iter().map(|kind| halligan_recording::Record::new(now, kind)).collect();
+        let records: Vec<_> =
+            records.into_iter().map(|kind| halligan_recording::Record::new(now, kind)).collect();
         self.session.record(&records)?;
         self.session
             .milestone(NodeEvent::ChannelOpened {
@@ -441,8 +464,13 @@ impl Relay<'_> {
                 ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
                     self.ending().1 = Some(printable(&format!("{signal_name:?}"), 40));
                     if let Some(handle) = self.connection.handle() {
-                        let told =
-                            handle.exit_signal_request(self.id, signal_name, core_dumped, error_message, lang_tag);
+                        let told = handle.exit_signal_request(
+                            self.id,
+                            signal_name,
+                            core_dumped,
+                            error_message,
+                            lang_tag,
+                        );
                         told.await.map_err(|()| Over::Gone)?;
                     }
                 }
@@ -507,6 +535,7 @@ impl Relay<'_> {
                 self.session.end(EndReason::RecordingLost { why: why.to_string() }).await;
             }
             Some((Over::Gone, true)) if !self.connection.ended.is_cancelled() => {
+                self.connection.ends_because(EndReason::TargetLeft);
                 let text = format!("\r\nHalligan: {}\r\n", EndReason::TargetLeft);
                 let _gone = self.client.extended_data_bytes(1, text.into_bytes()).await;
                 let _gone = self.client.exit_status(WENT_WRONG).await;

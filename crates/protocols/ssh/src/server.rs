@@ -119,7 +119,8 @@ impl SshListener {
             Some(path) => vec![load_certificate(path, &key)?],
             None => Vec::new(),
         };
-        let host_key = halligan_session::roster::without_comment(&key.public_key().to_openssh().unwrap_or_default());
+        let host_key =
+            halligan_session::roster::without_comment(&key.public_key().to_openssh().unwrap_or_default());
         let bind = |source| ListenError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;

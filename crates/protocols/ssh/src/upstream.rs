@@ -29,7 +29,9 @@ const QUEUE: usize = 128;
 pub(crate) enum Unreachable {
     #[error("the target {system} could not be reached at {address}: {why}")]
     Dial { system: String, address: String, why: String },
-    #[error("the target {system} showed a host key that is not pinned for it ({shown}); nothing was sent to it")]
+    #[error(
+        "the target {system} showed a host key that is not pinned for it ({shown}); nothing was sent to it"
+    )]
     OtherHost { system: String, shown: String },
     #[error("the catalog pins no usable host key for {system}: {why}")]
     NoPin { system: String, why: String },
@@ -64,7 +66,9 @@ impl Lane {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(russh::Error::ChannelOpenFailure(reason))) => Err(reason),
             Ok(Err(error)) => Err(ChannelOpenFailure::Other { code: 2, reason: error.to_string() }),
-            Err(_) => Err(ChannelOpenFailure::Other { code: 2, reason: "the target did not answer".to_owned() }),
+            Err(_) => {
+                Err(ChannelOpenFailure::Other { code: 2, reason: "the target did not answer".to_owned() })
+            }
         }
     }
 }
@@ -82,11 +86,8 @@ impl Upstream {
         let pins = Pins::read(target)?;
         // A credential lives for a minute: first reach the target, then ask for it.
         let dialled = tokio::time::timeout(DIAL, TcpStream::connect(target.address.as_str())).await;
-        let dial_failed = |why: String| Unreachable::Dial {
-            system: system.clone(),
-            address: target.address.clone(),
-            why,
-        };
+        let dial_failed =
+            |why: String| Unreachable::Dial { system: system.clone(), address: target.address.clone(), why };
         let stream = dialled
             .map_err(|_| dial_failed(format!("no answer within {} s", DIAL.as_secs())))?
             .map_err(|error| dial_failed(error.to_string()))?;
@@ -105,7 +106,8 @@ impl Upstream {
             })?;
             let credential = credential.map_err(Unreachable::Credential)?;
             let bad = |why: &str| Unreachable::Credential(Refusal::new(why));
-            let key = private_key(credential.seed.expose()).ok_or_else(|| bad("the session's key is unusable"))?;
+            let key =
+                private_key(credential.seed.expose()).ok_or_else(|| bad("the session's key is unusable"))?;
             let certificate = Certificate::from_openssh(credential.certificate.trim())
                 .map_err(|_| bad("the session's certificate cannot be read"))?;
             let account = target.account.as_str();
@@ -134,7 +136,8 @@ impl Upstream {
 }
 
 fn config(pins: &Pins) -> client::Config {
-    let key_algorithms: Vec<Algorithm> = pins.keys.iter().flat_map(|key| algorithms_of(key.algorithm())).collect();
+    let key_algorithms: Vec<Algorithm> =
+        pins.keys.iter().flat_map(|key| algorithms_of(key.algorithm())).collect();
     let certificates = if pins.authorities.is_empty() { Vec::new() } else { certificate_algorithms() };
     // Without a plain key pinned only certificates are taken; the list must not be empty for the negotiation.
     let key_algorithms = if key_algorithms.is_empty() { vec![Algorithm::Ed25519] } else { key_algorithms };
@@ -188,11 +191,15 @@ struct Pins {
 
 impl Pins {
     fn read(target: &Target) -> Result<Self, Unreachable> {
-        let no_pin = |why: &str| Unreachable::NoPin { system: target.system.to_string(), why: why.to_owned() };
+        let no_pin =
+            |why: &str| Unreachable::NoPin { system: target.system.to_string(), why: why.to_owned() };
         let host = target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let mut pins =
-            Self { keys: Vec::new(), authorities: Vec::new(), names: vec![host.to_owned(), target.system.to_string()] };
+        let mut pins = Self {
+            keys: Vec::new(),
+            authorities: Vec::new(),
+            names: vec![host.to_owned(), target.system.to_string()],
+        };
         for line in &target.host_keys {
             let (list, text) = match line.trim().strip_prefix("@cert-authority ") {
                 Some(rest) => (&mut pins.authorities, rest.trim()),

@@ -124,7 +124,9 @@ impl SftpAudit {
         left.sort_by(|a, b| a.path.cmp(&b.path));
         for mut opened in left {
             for transfer in [&mut opened.up, &mut opened.down].into_iter().flatten() {
-                transfer.failed.get_or_insert_with(|| "the channel ended before the file was closed".to_owned());
+                transfer
+                    .failed
+                    .get_or_insert_with(|| "the channel ended before the file was closed".to_owned());
             }
             self.state.close(opened);
         }
@@ -167,7 +169,9 @@ impl Sink for State {
                 Some(Pending::Read { handle, offset, length }) if head.length <= length => {
                     (handle, Direction::Download, offset)
                 }
-                Some(Pending::Read { .. }) => return Err(unreadable("the target sent more than was asked for")),
+                Some(Pending::Read { .. }) => {
+                    return Err(unreadable("the target sent more than was asked for"));
+                }
                 _ => return Err(unreadable("the target sent data that nobody asked for")),
             },
         };
@@ -208,7 +212,11 @@ impl Sink for State {
         if room > 0 {
             transfer.kept += room;
             let kept = bytes.slice(..room as usize);
-            self.records.push(RecordKind::Content { channel: self.channel, direction: *direction, bytes: kept });
+            self.records.push(RecordKind::Content {
+                channel: self.channel,
+                direction: *direction,
+                bytes: kept,
+            });
         }
     }
 }
@@ -420,9 +428,7 @@ impl State {
             });
             opened.up = Some(Transfer::new(0));
         }
-        for (transfer, direction) in
-            [(opened.up, Direction::Upload), (opened.down, Direction::Download)]
-        {
+        for (transfer, direction) in [(opened.up, Direction::Upload), (opened.down, Direction::Download)] {
             let Some(transfer) = transfer else { continue };
             if transfer.out_of_order {
                 self.note(&format!(
@@ -492,12 +498,19 @@ impl Transfer {
 }
 
 fn open_words(flags: u32) -> String {
-    [(READS, "read"), (0x02, "write"), (0x04, "append"), (0x08, "create"), (0x10, "truncate"), (0x20, "exclusive")]
-        .into_iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, word)| word)
-        .collect::<Vec<_>>()
-        .join(", ")
+    [
+        (READS, "read"),
+        (0x02, "write"),
+        (0x04, "append"),
+        (0x08, "create"),
+        (0x10, "truncate"),
+        (0x20, "exclusive"),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| flags & bit != 0)
+    .map(|(_, word)| word)
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 #[cfg(test)]

@@ -32,11 +32,19 @@ fn greeting() -> Vec<Step> {
 /// An upload in two pipelined writes, a download with a short last read, a rename, a failed remove.
 fn conversation() -> Vec<Step> {
     let mut steps = greeting();
-    let write = |id, offset: u64, data: &[u8]| request(6, id, &[&text(b"h1"), &offset.to_be_bytes(), &text(data)]);
+    let write =
+        |id, offset: u64, data: &[u8]| request(6, id, &[&text(b"h1"), &offset.to_be_bytes(), &text(data)]);
     let read = |id, offset: u64| request(5, id, &[&text(b"h2"), &offset.to_be_bytes(), &4_u32.to_be_bytes()]);
     steps.extend([
         (true, request(16, 0, &[&text(b".")])),
-        (false, request(NAME, 0, &[&1_u32.to_be_bytes(), &text(b"/home/app"), &text(b"long"), &0_u32.to_be_bytes()])),
+        (
+            false,
+            request(
+                NAME,
+                0,
+                &[&1_u32.to_be_bytes(), &text(b"/home/app"), &text(b"long"), &0_u32.to_be_bytes()],
+            ),
+        ),
         (true, request(3, 1, &[&text(b"up.bin"), &0x1a_u32.to_be_bytes(), &0_u32.to_be_bytes()])),
         (false, request(HANDLE, 1, &[&text(b"h1")])),
         (true, [write(2, 0, b"hello "), write(3, 6, b"world")].concat()),
@@ -46,7 +54,10 @@ fn conversation() -> Vec<Step> {
         (true, request(3, 5, &[&text(b"/etc/x"), &1_u32.to_be_bytes(), &0_u32.to_be_bytes()])),
         (false, request(HANDLE, 5, &[&text(b"h2")])),
         (true, [read(6, 0), read(7, 4), read(8, 8)].concat()),
-        (false, [request(DATA, 6, &[&text(b"abcd")]), request(DATA, 7, &[&text(b"ef")]), status(8, 1)].concat()),
+        (
+            false,
+            [request(DATA, 6, &[&text(b"abcd")]), request(DATA, 7, &[&text(b"ef")]), status(8, 1)].concat(),
+        ),
         (true, request(4, 9, &[&text(b"h2")])),
         (false, status(9, 0)),
         (true, request(200, 10, &[&text(b"posix-rename@openssh.com"), &text(b"/a"), &text(b"/b")])),
@@ -131,7 +142,10 @@ fn what_was_asked_is_on_record_before_the_reply() {
     audit.from_client(&remove.slice(..10)).unwrap();
     assert!(audit.take_records().is_empty());
     audit.from_client(&remove.slice(10..)).unwrap();
-    assert_eq!(audit.take_records(), [RecordKind::Command { channel: 0, text: "sftp remove /srv/data".into() }]);
+    assert_eq!(
+        audit.take_records(),
+        [RecordKind::Command { channel: 0, text: "sftp remove /srv/data".into() }]
+    );
 }
 
 #[test]
@@ -146,7 +160,9 @@ fn parts_out_of_order_are_noted_and_a_cut_transfer_is_told_as_failed() {
     let (records, done) = play(&steps, 3).unwrap();
     assert_eq!(done.len(), 1);
     assert!(records.iter().any(|r| matches!(r, RecordKind::Note { text } if text.contains("out of order"))));
-    assert!(records.iter().any(|r| matches!(r, RecordKind::TransferEnd { outcome: Outcome::Failed { .. }, .. })));
+    assert!(
+        records.iter().any(|r| matches!(r, RecordKind::TransferEnd { outcome: Outcome::Failed { .. }, .. }))
+    );
 }
 
 #[test]
@@ -173,27 +189,40 @@ fn what_cannot_be_followed_is_refused() {
     let read = |id: u32| request(5, id, &[&text(b"h"), &0_u64.to_be_bytes(), &4_u32.to_be_bytes()]);
     let cases: Vec<(&str, Vec<Step>)> = vec![
         ("a request before the version", vec![(true, request(13, 1, &[&text(b"/x")]))]),
-        ("another version", vec![
-            (true, packet(INIT, &6_u32.to_be_bytes())),
-            (false, packet(VERSION, &6_u32.to_be_bytes())),
-        ]),
+        (
+            "another version",
+            vec![(true, packet(INIT, &6_u32.to_be_bytes())), (false, packet(VERSION, &6_u32.to_be_bytes()))],
+        ),
         ("a huge packet", vec![(true, vec![0xff, 0xff, 0xff, 0xff, 1])]),
         ("an empty packet", vec![(true, vec![0, 0, 0, 0, 1])]),
         ("a long packet that would be gathered", [greeting(), vec![(true, vec![0, 8, 0, 0, 13])]].concat()),
         ("an unknown type", [greeting(), vec![(true, request(77, 1, &[]))]].concat()),
         ("a reply to nothing", [greeting(), vec![(false, status(9, 0))]].concat()),
         ("data for nothing", [greeting(), vec![(false, request(DATA, 1, &[&text(b"x")]))]].concat()),
-        ("more data than asked", [greeting(), vec![
-            (true, read(1)),
-            (false, request(DATA, 1, &[&text(b"12345")])),
-        ]].concat()),
+        (
+            "more data than asked",
+            [greeting(), vec![(true, read(1)), (false, request(DATA, 1, &[&text(b"12345")]))]].concat(),
+        ),
         ("one number twice", [greeting(), vec![(true, [read(1), read(1)].concat())]].concat()),
-        ("a write that does not fit", [greeting(), vec![
-            (true, request(6, 1, &[&text(b"h"), &0_u64.to_be_bytes(), &9_u32.to_be_bytes(), b"xx"])),
-        ]].concat()),
-        ("a long handle", [greeting(), vec![
-            (true, request(6, 1, &[&text(&[b'h'; 300]), &0_u64.to_be_bytes(), &text(b"x")])),
-        ]].concat()),
+        (
+            "a write that does not fit",
+            [
+                greeting(),
+                vec![(
+                    true,
+                    request(6, 1, &[&text(b"h"), &0_u64.to_be_bytes(), &9_u32.to_be_bytes(), b"xx"]),
+                )],
+            ]
+            .concat(),
+        ),
+        (
+            "a long handle",
+            [
+                greeting(),
+                vec![(true, request(6, 1, &[&text(&[b'h'; 300]), &0_u64.to_be_bytes(), &text(b"x")]))],
+            ]
+            .concat(),
+        ),
         ("a short request", [greeting(), vec![(true, request(13, 1, &[&[0, 0, 0, 9]]))]].concat()),
     ];
     for (what, steps) in cases {

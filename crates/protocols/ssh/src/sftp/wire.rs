@@ -178,7 +178,9 @@ fn plan(side: Side, head: &[u8], sink: &mut impl Sink) -> Result<Plan, Unreadabl
             Ok(Plan::Content { left })
         }
         (Side::Target, DATA) => {
-            let (Some(id), Some(length)) = (fields.number(), fields.number()) else { return Ok(Plan::More(13)) };
+            let (Some(id), Some(length)) = (fields.number(), fields.number()) else {
+                return Ok(Plan::More(13));
+            };
             let left = length as usize;
             // Version 3 has nothing behind the data.
             if total != 13 + left {
