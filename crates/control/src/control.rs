@@ -22,6 +22,7 @@ use crate::error::ControlError;
 use crate::keys::Keys;
 use crate::mirror::Mirrors;
 use crate::nodes::Nodes;
+use crate::people::throttle::Throttle;
 use crate::recordings::Recordings;
 use crate::{effects, sequencer, timers};
 
@@ -55,6 +56,7 @@ pub(crate) struct Inner {
     pub nodes: Nodes,
     pub mirrors: Mirrors,
     pub recordings: Recordings,
+    pub throttle: Throttle,
     pub alerts: RwLock<Option<Arc<dyn AlertSink>>>,
     pub checkpoint: watch::Sender<Option<String>>,
     last_time: AtomicI64,
@@ -83,6 +85,7 @@ impl Control {
             nodes: Nodes::default(),
             mirrors,
             recordings,
+            throttle: Throttle::default(),
             alerts: RwLock::new(None),
             checkpoint: watch::Sender::new(head.signed.map(|signed| signed.note)),
             last_time: AtomicI64::new(head.last_time),

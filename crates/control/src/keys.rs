@@ -27,6 +27,8 @@ pub struct Keys {
     login: PrivateKey,
     /// Opens recordings of class `readable`.
     pub playback: Identity,
+    /// Seals accounts' secrets in the store.
+    pub account: Zeroizing<[u8; 32]>,
 }
 
 impl Keys {
@@ -39,7 +41,8 @@ impl Keys {
         let node = NodeKey::load_or_make(folder).map_err(ControlError::local("open the link key"))?;
         let login = login_key(&path("login_ca"))?;
         let playback = playback_key(&path("playback_key"))?;
-        Ok(Self { ledger, lease, node, login, playback })
+        let account = seed(&path("account_key"))?;
+        Ok(Self { ledger, lease, node, login, playback, account })
     }
 
     /// Public key of the login authority, `ssh-ed25519 AAAA…`.
