@@ -228,7 +228,8 @@ mod tests {
             forge
         }
         fn keygen(&self, arguments: &[&str]) {
-            let done = Command::new("ssh-keygen").args(arguments).current_dir(self.folder.path()).output().unwrap();
+            let done =
+                Command::new("ssh-keygen").args(arguments).current_dir(self.folder.path()).output().unwrap();
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         }
         fn read(&self, name: &str) -> String {
@@ -251,7 +252,8 @@ mod tests {
     fn a_certificate_of_the_login_ca_says_who_it_is_and_nothing_else_does() {
         let forge = Forge::new();
         let ca = vec![forge.read("ca.pub")];
-        let good = forge.certificate("ca", &["-I", "ana", "-n", "halligan-login", "-V", "-1m:+10m", "-z", "77"]);
+        let good =
+            forge.certificate("ca", &["-I", "ana", "-n", "halligan-login", "-V", "-1m:+10m", "-z", "77"]);
         let found = check(&good, &ca, now()).unwrap();
         assert_eq!((found.person.as_str(), found.serial), ("ana", 77));
         assert!(is_certificate(&good) && !is_certificate(&ca[0]));
@@ -266,7 +268,11 @@ mod tests {
         let no_principal = forge.certificate("ca", &["-I", "ana", "-n", "root", "-V", "-1m:+10m"]);
         assert_eq!(check(&no_principal, &ca, now()), Err(BadCertificate::Principal));
         let everybody = forge.certificate("ca", &["-I", "ana", "-V", "-1m:+10m"]);
-        assert_eq!(check(&everybody, &ca, now()), Err(BadCertificate::Principal), "no principals is not all of them");
+        assert_eq!(
+            check(&everybody, &ca, now()),
+            Err(BadCertificate::Principal),
+            "no principals is not all of them"
+        );
         let host = forge.certificate("ca", &["-h", "-I", "ana", "-n", "halligan-login", "-V", "-1m:+10m"]);
         assert_eq!(check(&host, &ca, now()), Err(BadCertificate::NotForPeople));
         let odd_id = forge.certificate("ca", &["-I", "Ana Li", "-n", "halligan-login", "-V", "-1m:+10m"]);

@@ -62,7 +62,14 @@ impl Count {
     /// Takes the count up again after a restart. In the same run of the machine it simply goes on. After a reboot only wall
     /// time knows how long the machine was down; it is not taken to be earlier than `not_before`, nor to leave more than the
     /// lease ever had.
-    pub fn resume(self, deadline: Time, remaining: Span, now: Reading, boot_id: &str, not_before: Time) -> Self {
+    pub fn resume(
+        self,
+        deadline: Time,
+        remaining: Span,
+        now: Reading,
+        boot_id: &str,
+        not_before: Time,
+    ) -> Self {
         if self.boot_id == boot_id && !boot_id.is_empty() {
             return self;
         }
@@ -127,7 +134,9 @@ mod tests {
         let deadline = at(1_060, 0).wall;
         let count = Count::begin(Span::seconds(60), at(1_000, 10), "a");
         let zero = Time::from_micros(0);
-        let resume = |now, id, floor| count.clone().resume(deadline, Span::seconds(60), now, id, floor).end_boot / SECOND;
+        let resume = |now, id, floor| {
+            count.clone().resume(deadline, Span::seconds(60), now, id, floor).end_boot / SECOND
+        };
         assert_eq!(resume(at(1_030, 2), "b", zero), 32);
         assert_eq!(resume(at(0, 2), "b", zero), 62, "a clock set back gives at most the whole lease");
         assert_eq!(resume(at(0, 2), "b", at(1_050, 0).wall), 12, "and not less than the ledger has seen");

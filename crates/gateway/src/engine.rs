@@ -10,6 +10,7 @@ use halligan_core::ids::{FreshIds, Name, PersonId, SessionId};
 use halligan_core::time::{Span, Time};
 use halligan_ledger::LedgerKey;
 use halligan_link::Peer;
+use halligan_link::keep::KeptLink;
 use halligan_session::VerifiedRoster;
 use halligan_session::node_event::NodeEvent;
 use tokio::sync::{Notify, mpsc};
@@ -20,11 +21,15 @@ use crate::held::Leases;
 use crate::journal::{Journal, JournalError};
 use crate::links::Links;
 use crate::live::{Live, with_sources};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, count};
 use crate::one_time::OneTimePasswords;
 use crate::shelf::{Shelf, ShelfError, free_bytes};
 use crate::spool::{Slip, Spool};
 use crate::{handler, report, restart, threads};
+
+/// More than the reserves that the ledger and the shelf give up on a full disk, so that those are never used up by new
+/// sessions.
+pub const LEAST_DISK_RESERVE: u64 = 8 * 1024 * 1024;
 
 /// How a gateway is set up.
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ pub struct Options {
     pub most_sessions: usize,
     /// Most live sessions of one person.
     pub most_sessions_per_person: usize,
-    /// With less disk than this free, in bytes, no session is opened.
+    /// With less disk than this free, in bytes, no session is opened. At least [`LEAST_DISK_RESERVE`] is kept.
     pub disk_reserve_bytes: u64,
 }
 
@@ -106,7 +111,7 @@ pub struct Status {
     pub control_silent: Span,
     /// Leaves in the ledger.
     pub ledger_size: u64,
-    /// Leaves that control has acknowledged.
+    /// Leaves that control has acknowledged; 0 until it was linked in this run.
     pub acknowledged: u64,
     /// Recordings that control has not acknowledged.
     pub spooled: u64,
@@ -172,7 +177,8 @@ impl Gateway {
     ///
     /// # Errors
     /// When its folder or ledger cannot be read. It does not start half.
-    pub fn start(options: Options, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub fn start(mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        options.disk_reserve_bytes = options.disk_reserve_bytes.max(LEAST_DISK_RESERVE);
         let shelf = Shelf::open(&options.folder)?;
         let journal = Journal::open(
             &shelf.path("ledger"),
@@ -180,18 +186,18 @@ impl Gateway {
             options.name.clone(),
             Arc::clone(&clock),
         )?;
-        let one_time = OneTimePasswords::open(shelf.path("burned"), journal.now())
-            .map_err(|source| StartError::System { what: "read the one-time passwords that were used", source })?;
+        let one_time = OneTimePasswords::open(shelf.path("burned"), journal.now()).map_err(|source| {
+            StartError::System { what: "read the one-time passwords that were used", source }
+        })?;
         if let Err(error) = shelf.take_reserve() {
             tracing::warn!("{}", with_sources(&error));
         }
         let seen = seen_boot(&shelf, &journal, &*clock)?;
-        let acknowledged = shelf.number("acknowledged")?.unwrap_or(0).unsigned_abs().min(journal.size());
         let (to_finish, finishing) = mpsc::channel(options.most_sessions.max(1) * 2);
         let engine = Arc::new(Engine {
             spool: Spool::new(shelf.path("spool")),
             links: Links::new(seen),
-            acknowledged: AtomicU64::new(acknowledged),
+            acknowledged: AtomicU64::new(0),
             leases: Leases::default(),
             live: Mutex::default(),
             seats: Mutex::default(),
@@ -235,6 +241,24 @@ impl Gateway {
     pub fn control_joined(&self, peer: Peer) {
         self.engine.links.saw_control(self.engine.clock.boot());
         self.engine.links.set_control(peer);
+    }
+
+    /// Follows a link to control that is dialled again whenever it ends.
+    pub fn follow_control(&self, link: Arc<KeptLink>) {
+        let engine = Arc::downgrade(&self.engine);
+        self.engine.runtime.spawn(async move {
+            let mut state = link.watch();
+            loop {
+                let peer = state.borrow_and_update().peer.clone();
+                let Some(engine) = engine.upgrade() else { return };
+                if let Some(peer) = peer {
+                    Self { engine }.control_joined(peer);
+                }
+                if state.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// A connector is linked from now on, for the site that the roster gives it.
@@ -306,6 +330,7 @@ impl Engine {
             // The ledger has it; the next start writes the slip again.
             tracing::error!("{}", with_sources(&error));
         }
+        count(&self.metrics.recordings_waiting);
         self.recordings_moved.notify_one();
     }
 
@@ -325,7 +350,11 @@ impl Engine {
             refusals.told += 1;
             std::mem::take(&mut refusals.untold)
         };
-        let more = if untold > 0 { format!(" ({untold} more before this were only counted)") } else { String::new() };
+        let more = if untold > 0 {
+            format!(" ({untold} more before this were only counted)")
+        } else {
+            String::new()
+        };
         let event = NodeEvent::Refused {
             person,
             what: what.to_owned(),
@@ -361,13 +390,18 @@ impl Engine {
             warnings.push("No roster has been received: nobody can sign in.".to_owned());
         }
         if control_silent > Span::seconds(30) {
-            warnings.push(format!("Control has not been heard for {}.", Span::seconds(control_silent.as_seconds())));
+            warnings.push(format!(
+                "Control has not been heard for {}.",
+                Span::seconds(control_silent.as_seconds())
+            ));
         }
         if disk_free < self.options.disk_reserve_bytes {
             warnings.push(format!("The disk is nearly full ({disk_free} bytes free): no session is opened."));
         }
         if ledger.poisoned {
-            warnings.push("A write of the ledger failed: nothing is opened until the gateway is restarted.".to_owned());
+            warnings.push(
+                "A write of the ledger failed: nothing is opened until the gateway is restarted.".to_owned(),
+            );
         }
         Status {
             leases: self.leases.count(),

@@ -94,7 +94,9 @@ impl Engine {
 
     fn cut_all(&self, grant: GrantId, reason: &EndReason) {
         for live in self.sessions_of(grant) {
-            live.cut(reason.clone());
+            if live.cut(reason.clone()) && *reason != EndReason::Expired {
+                live.held.ended_one();
+            }
         }
     }
 
@@ -223,10 +225,12 @@ pub(crate) fn held_leaf(lease: &Lease, signed: &SignedLease) -> NodeEvent {
     }
 }
 
-async fn blocking(
-    work: impl FnOnce() -> Result<(), ShelfError> + Send + 'static,
-) -> Result<(), ShelfError> {
+async fn blocking(work: impl FnOnce() -> Result<(), ShelfError> + Send + 'static) -> Result<(), ShelfError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(ShelfError { doing: "finish writing", path: "the gateway's folder".into(), source: std::io::Error::other(error) })
+        Err(ShelfError {
+            doing: "finish writing",
+            path: "the gateway's folder".into(),
+            source: std::io::Error::other(error),
+        })
     })
 }

@@ -113,11 +113,7 @@ impl GatewayHandler {
     }
 
     async fn revoke(&self, grant: GrantId, fencing: u64, reason: String) -> Response {
-        let why = if reason == EndReason::GivenBack.code() {
-            EndReason::GivenBack
-        } else {
-            EndReason::Revoked { why: reason }
-        };
+        let why = in_words(reason);
         match self.engine.end_grant(grant, Some(fencing), why).await {
             Ok(sessions_ended) => Response::Revoked { sessions_ended },
             Err(error) => Response::error(with_sources(&error)),
@@ -160,5 +156,17 @@ impl GatewayHandler {
                 return Response::Watched { records: Vec::new(), last: after, lost: 0, ended };
             }
         }
+    }
+}
+
+/// Control's word for why a grant ended, or a sentence of its own.
+fn in_words(reason: String) -> EndReason {
+    match reason.as_str() {
+        "expired" | "never_used" => EndReason::Expired,
+        "given_back" => EndReason::GivenBack,
+        "superseded" => EndReason::Superseded,
+        "incident_mitigated" => EndReason::Revoked { why: "its incident was mitigated".to_owned() },
+        "revoked" => EndReason::Revoked { why: String::new() },
+        _ => EndReason::Revoked { why: reason },
     }
 }

@@ -238,7 +238,11 @@ impl Leases {
         let lease = held.lease();
         let mut inner = self.lock();
         inner.take_out(held.grant);
-        inner.by_use.entry((lease.person.clone(), lease.entitlement.clone())).or_default().push(Arc::clone(&held));
+        inner
+            .by_use
+            .entry((lease.person.clone(), lease.entitlement.clone()))
+            .or_default()
+            .push(Arc::clone(&held));
         inner.by_grant.insert(held.grant, held);
     }
 

@@ -45,15 +45,9 @@ pub struct Journal {
     grew: watch::Sender<u64>,
 }
 
-/// Some leaves, for control.
-pub struct Batch {
-    /// Index of the first.
-    pub from: u64,
-    /// Exact bytes.
-    pub leaves: Vec<Vec<u8>>,
-    /// Signed head that covers them.
-    pub checkpoint: String,
-}
+/// A leaf that was handed over and is not known to be synced.
+#[must_use = "the leaf is not on disk before it is known to be synced"]
+pub struct Submitted(oneshot::Receiver<Result<AuditReceipt, LedgerError>>);
 
 /// The name of a gateway's ledger in checkpoints.
 pub fn origin(node: &Name) -> String {
@@ -62,7 +56,12 @@ pub fn origin(node: &Name) -> String {
 
 impl Journal {
     /// Opens the ledger, or starts one with a new key.
-    pub fn open(folder: &Path, key_file: &Path, node: Name, clock: Arc<dyn Clock>) -> Result<Self, JournalError> {
+    pub fn open(
+        folder: &Path,
+        key_file: &Path,
+        node: Name,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, JournalError> {
         let signer = LedgerSigner::load_or_generate(&origin(&node), key_file).map_err(LedgerError::from)?;
         let options = FileLedgerOptions { reserve_bytes: RESERVE_BYTES, ..FileLedgerOptions::default() };
         let ledger = FileLedger::open_with(folder, signer, options)?;
@@ -70,7 +69,8 @@ impl Journal {
         let last = match size.checked_sub(1) {
             Some(index) => {
                 let leaves = ledger.read(index..size)?;
-                let leaf: Option<NodeLeaf> = leaves.first().map(|leaf| serde_json::from_slice(leaf)).transpose()?;
+                let leaf: Option<NodeLeaf> =
+                    leaves.first().map(|leaf| serde_json::from_slice(leaf)).transpose()?;
                 leaf.map_or(Time::from_micros(0), |leaf| leaf.at)
             }
             None => Time::from_micros(0),
@@ -122,24 +122,32 @@ impl Journal {
     }
 
     async fn hand_over(&self, event: NodeEvent, closing: bool) -> Result<AuditReceipt, JournalError> {
+        self.synced(self.submit(event, closing)?).await
+    }
+
+    /// Hands a leaf over without waiting: it stands in the ledger before any that is handed over later.
+    pub fn submit(&self, event: NodeEvent, closing: bool) -> Result<Submitted, JournalError> {
         let (tell, told) = oneshot::channel();
         let callback = Box::new(move |outcome| {
             // Nobody may be waiting any more.
             let _ = tell.send(outcome);
         });
-        {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = self.clock.wall().max(*last);
-            let leaf = NodeLeaf { v: 1, node: self.node.clone(), at, event: fitted(event) };
-            let bytes = serde_json::to_vec(&leaf)?;
-            if closing {
-                self.ledger.append_reserved_with(bytes, callback);
-            } else {
-                self.ledger.append_with(bytes, callback);
-            }
-            *last = at;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.clock.wall().max(*last);
+        let leaf = NodeLeaf { v: 1, node: self.node.clone(), at, event: fitted(event) };
+        let bytes = serde_json::to_vec(&leaf)?;
+        if closing {
+            self.ledger.append_reserved_with(bytes, callback);
+        } else {
+            self.ledger.append_with(bytes, callback);
         }
-        let receipt = told.await.map_err(|_| LedgerError::Closed)??;
+        *last = at;
+        Ok(Submitted(told))
+    }
+
+    /// Waits for the sync of a leaf that was handed over.
+    pub async fn synced(&self, submitted: Submitted) -> Result<AuditReceipt, JournalError> {
+        let receipt = submitted.0.await.map_err(|_| LedgerError::Closed)??;
         self.grew.send_if_modified(|size| {
             let grown = receipt.index() + 1 > *size;
             *size = (*size).max(receipt.index() + 1);
@@ -148,13 +156,11 @@ impl Journal {
         Ok(receipt)
     }
 
-    /// Leaves from `from` on, at most `most_bytes` (but one at least) and `most` of them. Blocks.
-    pub fn batch(&self, from: u64, most: u64, most_bytes: usize) -> Result<Option<Batch>, JournalError> {
+    /// Leaves from `from` on, exact bytes, at most `most` of them and `most_bytes` in all, but one at least if there is
+    /// one. Blocks.
+    pub fn page(&self, from: u64, most: u64, most_bytes: usize) -> Result<Vec<Vec<u8>>, JournalError> {
         let size = self.ledger.size();
-        if from >= size {
-            return Ok(None);
-        }
-        let mut leaves = self.ledger.read(from..size.min(from.saturating_add(most)))?;
+        let mut leaves = self.ledger.read(from.min(size)..size.min(from.saturating_add(most)))?;
         let mut bytes = 0;
         let fits = leaves
             .iter()
@@ -164,9 +170,12 @@ impl Journal {
             })
             .count();
         leaves.truncate(fits.max(1));
-        // After the leaves: it covers them.
-        let checkpoint = self.ledger.checkpoint()?.to_string();
-        Ok(Some(Batch { from, leaves, checkpoint }))
+        Ok(leaves)
+    }
+
+    /// A signed head over all synced leaves. Blocks.
+    pub fn checkpoint(&self) -> Result<String, JournalError> {
+        Ok(self.ledger.checkpoint()?.to_string())
     }
 
     /// The leaves from `from` on, one by one, to `look`. Blocks.
@@ -220,8 +229,11 @@ fn fit(text: &mut String) {
         return;
     }
     let digest = hex::encode(sha2::Sha256::digest(text.as_bytes()));
-    let cut: String =
-        shown.char_indices().take_while(|(place, c)| place + c.len_utf8() <= MOST_TEXT).map(|(_, c)| c).collect();
+    let cut: String = shown
+        .char_indices()
+        .take_while(|(place, c)| place + c.len_utf8() <= MOST_TEXT)
+        .map(|(_, c)| c)
+        .collect();
     *text = format!("{cut}… ({} bytes, sha256 {digest})", text.len());
 }
 
@@ -251,11 +263,12 @@ mod tests {
         let journal = open(folder.path());
         let mut seen = Vec::new();
         journal.replay(0, |index, leaf| seen.push((index, leaf.event))).unwrap();
-        let [(0, NodeEvent::ChannelOpened { kind, detail, .. })] = seen.as_slice() else { panic!("{seen:?}") };
+        let [(0, NodeEvent::ChannelOpened { kind, detail, .. })] = seen.as_slice() else {
+            panic!("{seen:?}")
+        };
         assert_eq!(kind, "exec\u{fffd}");
         assert!(detail.len() < 4_300 && detail.contains("(200000 bytes, sha256 "));
-        let batch = journal.batch(0, 10, 10).unwrap().unwrap();
-        assert_eq!(batch.leaves.len(), 1, "one leaf goes however little is asked for");
-        assert!(journal.batch(1, 10, 10).unwrap().is_none());
+        assert_eq!(journal.page(0, 10, 10).unwrap().len(), 1, "one leaf goes however little is asked for");
+        assert!(journal.page(1, 10, 10).unwrap().is_empty());
     }
 }

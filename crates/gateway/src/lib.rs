@@ -29,4 +29,4 @@ mod threads;
 mod watchers;
 
 pub use clock::{Clock, SystemClock};
-pub use engine::{Gateway, Options, StartError, Status};
+pub use engine::{Gateway, LEAST_DISK_RESERVE, Options, StartError, Status};

@@ -10,8 +10,7 @@ use tokio::sync::watch;
 
 /// The links.
 pub struct Links {
-    /// With a number that grows with every link.
-    control: watch::Sender<(u64, Option<Peer>)>,
+    control: watch::Sender<Option<Peer>>,
     connectors: Mutex<HashMap<Name, Vec<Peer>>>,
     /// Boot time when control was last heard.
     control_seen: AtomicU64,
@@ -21,7 +20,7 @@ impl Links {
     /// Nobody yet. `control_seen` is the boot time when control was last heard, before a restart.
     pub fn new(control_seen: u64) -> Self {
         Self {
-            control: watch::channel((0, None)).0,
+            control: watch::channel(None).0,
             connectors: Mutex::default(),
             control_seen: AtomicU64::new(control_seen),
         }
@@ -29,22 +28,14 @@ impl Links {
 
     /// Control is linked.
     pub fn set_control(&self, peer: Peer) {
-        self.control.send_modify(|(number, place)| {
-            *number += 1;
-            *place = Some(peer);
-        });
+        self.control.send_replace(Some(peer));
     }
     /// Control, if it is linked now.
     pub fn control(&self) -> Option<Peer> {
-        self.numbered_control().map(|(_, peer)| peer)
-    }
-    /// Control, with the number of its link.
-    pub fn numbered_control(&self) -> Option<(u64, Peer)> {
-        let (number, peer) = self.control.borrow().clone();
-        peer.filter(|peer| !peer.is_closed()).map(|peer| (number, peer))
+        self.control.borrow().clone().filter(|peer| !peer.is_closed())
     }
     /// Tells when another link to control is there.
-    pub fn watch_control(&self) -> watch::Receiver<(u64, Option<Peer>)> {
+    pub fn watch_control(&self) -> watch::Receiver<Option<Peer>> {
         self.control.subscribe()
     }
 

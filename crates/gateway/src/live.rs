@@ -160,17 +160,13 @@ impl Live {
         let Some(writer) = guard.as_mut() else { return Err(RecordingError::Poisoned) };
         writer.write_batch(records)?;
         // The flusher sees to the time; a megabyte does not wait for it.
-        if writer.sync_due(0) { writer.sync() } else { Ok(()) }
+        if writer.sync_due(0) { off_the_runtime(|| writer.sync()) } else { Ok(()) }
     }
 
     fn record_now(&self, records: &[Record]) -> Result<(), Ended> {
         self.check()?;
-        if self.strict {
-            off_the_runtime(|| self.write(records))
-        } else {
-            self.write(records)
-        }
-        .map_err(|error| self.lost(&error))?;
+        if self.strict { off_the_runtime(|| self.write(records)) } else { self.write(records) }
+            .map_err(|error| self.lost(&error))?;
         self.engine.metrics.records.fetch_add(records.len() as u64, Ordering::Relaxed);
         let boot = self.engine.clock.boot();
         self.last_moved.store(boot, Ordering::Relaxed);
@@ -239,12 +235,14 @@ impl Live {
         }
         let left = Span::seconds(i64::try_from(seconds_left).unwrap_or(i64::MAX));
         let rounded = if seconds_left >= 60 { Span::minutes(left.as_seconds() / 60) } else { left };
-        self.warning.send_replace(Some(format!("Your access ends in {rounded} ({}).", self.held.lease().deadline)));
+        self.warning
+            .send_replace(Some(format!("Your access ends in {rounded} ({}).", self.held.lease().deadline)));
     }
 
     /// Ends it for the data path, at once, from any thread. True for the first who does; the rest follows by itself.
     pub fn cut(&self, reason: EndReason) -> bool {
-        let by_grant = matches!(reason, EndReason::Expired | EndReason::Revoked { .. } | EndReason::GivenBack);
+        let by_grant =
+            matches!(reason, EndReason::Expired | EndReason::Revoked { .. } | EndReason::GivenBack);
         if self.reason.set(reason).is_err() {
             return false;
         }
@@ -273,7 +271,10 @@ impl Live {
         let came = tokio::task::spawn_blocking(move || this.close_recording(&words)).await.ok().flatten();
         let engine = &self.engine;
         let (session, grant) = (self.id(), self.grant());
-        engine.journal.append_surely(NodeEvent::SessionEnded { session, grant, reason: reason.for_ledger() }).await;
+        engine
+            .journal
+            .append_surely(NodeEvent::SessionEnded { session, grant, reason: reason.for_ledger() })
+            .await;
         let came = came.unwrap_or_else(Came::nothing);
         engine.journal.append_surely(self.slip.leaf(&came)).await;
         let slip = Slip { finished: Some(came), ..self.slip.clone() };
@@ -320,7 +321,10 @@ impl Live {
             Ok(Response::Certificate { seed, openssh, serial }) => {
                 Ok(SshCredential { seed: Secret::new(*seed.expose()), certificate: openssh, serial })
             }
-            Ok(other) => Err(Refusal::new(format!("The connector answered `{}` instead of a certificate.", other.name()))),
+            Ok(other) => Err(Refusal::new(format!(
+                "The connector answered `{}` instead of a certificate.",
+                other.name()
+            ))),
             Err(error) => Err(Refusal::new(format!("The connector made no credential: {error}."))),
         }
     }

@@ -35,7 +35,9 @@ impl Engine {
         let (what, known) = match &proof {
             LoginProof::PublicKey { .. } => ("login by key", None),
             LoginProof::Certificate { .. } => ("login by certificate", None),
-            LoginProof::OneTimePassword { login, .. } => ("login by one-time password", Some(printable(login, 140))),
+            LoginProof::OneTimePassword { login, .. } => {
+                ("login by one-time password", Some(printable(login, 140)))
+            }
         };
         match self.recognise(proof).await {
             Ok(person) => {
@@ -63,9 +65,9 @@ impl Engine {
                 let found = certificate::check(&openssh, &roster.roster().login_ca, self.journal.now())
                     .map_err(|error| (None, error.to_string()))?;
                 let how = format!("login certificate {}", found.serial);
-                roster
-                    .person_by_id(&found.person, how, None)
-                    .ok_or_else(|| (Some(found.person), "the person of this certificate is not in the roster".to_owned()))
+                roster.person_by_id(&found.person, how, None).ok_or_else(|| {
+                    (Some(found.person), "the person of this certificate is not in the roster".to_owned())
+                })
             }
             LoginProof::OneTimePassword { login, password } => {
                 let engine = Arc::clone(self);
@@ -75,9 +77,9 @@ impl Engine {
                         .await
                         .map_err(|_| no("the gateway is stopping"))?
                         .map_err(|denied| (None, denied.to_string()))?;
-                roster
-                    .person_by_id(&person, "one-time password".to_owned(), Some(entitlement))
-                    .ok_or_else(|| (Some(person), "the person of this password is not in the roster".to_owned()))
+                roster.person_by_id(&person, "one-time password".to_owned(), Some(entitlement)).ok_or_else(
+                    || (Some(person), "the person of this password is not in the roster".to_owned()),
+                )
             }
         }
     }
@@ -87,6 +89,10 @@ impl Engine {
 fn fingerprint(openssh: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-    let blob = openssh.split_ascii_whitespace().nth(1).and_then(|body| STANDARD.decode(body).ok()).unwrap_or_default();
+    let blob = openssh
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|body| STANDARD.decode(body).ok())
+        .unwrap_or_default();
     format!("SHA256:{}", STANDARD_NO_PAD.encode(sha2::Sha256::digest(blob)))
 }

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use halligan_core::ids::{EntitlementName, PersonId};
 use halligan_core::time::{Span, Time};
 use halligan_ledger::disk::sync_folder;
-use halligan_session::control_plane::{entitlement_of_login, one_time_password_digest};
 use halligan_session::Secret;
+use halligan_session::control_plane::{entitlement_of_login, one_time_password_digest};
 use subtle::ConstantTimeEq as _;
 
 use crate::countdown::Reading;
@@ -132,7 +132,8 @@ impl OneTimePasswords {
             if state.failures.get(&known).is_some_and(|failures| failures.len() >= MOST_FAILURES) {
                 return Err(Denied::TooMany);
             }
-            let taken = known.as_ref().filter(|_| decoded.is_ok()).and_then(|name| state.remove(name, &typed));
+            let taken =
+                known.as_ref().filter(|_| decoded.is_ok()).and_then(|name| state.remove(name, &typed));
             if taken.is_none() {
                 state.failures.entry(known).or_default().push_back(now.boot);
             }
@@ -183,7 +184,6 @@ impl State {
 
 /// What a person is told when any login fails.
 pub const LOGIN_REFUSED: &str = "You are not known here by this key, certificate or password.";
-
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,9 @@ use halligan_core::ids::{EntitlementName, GrantId, PersonId};
 use halligan_core::time::Span;
 use halligan_link::{Request, Response};
 use halligan_recording::{Budget, Class, Record, RecordKind, RecordingMeta, RecordingWriter};
-use halligan_session::control_plane::{BoxFuture, ClientConnection, ControlPlane, LoginProof, Person, Refusal};
+use halligan_session::control_plane::{
+    BoxFuture, ClientConnection, ControlPlane, LoginProof, Person, Refusal,
+};
 use halligan_session::lease::Lease;
 use halligan_session::node_event::NodeEvent;
 use halligan_session::{EndReason, Session};
@@ -28,7 +30,11 @@ impl ControlPlane for Gateway {
         self.engine.knows_key(openssh)
     }
 
-    fn login<'a>(&'a self, proof: LoginProof, from: &'a ClientConnection) -> BoxFuture<'a, Result<Person, Refusal>> {
+    fn login<'a>(
+        &'a self,
+        proof: LoginProof,
+        from: &'a ClientConnection,
+    ) -> BoxFuture<'a, Result<Person, Refusal>> {
         Box::pin(self.engine.login(proof, from))
     }
 
@@ -79,9 +85,8 @@ impl Engine {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Refusal::new(EndReason::GatewayStopping.to_string()));
         }
-        let held = self.lease_for(person, entitlement).await?;
+        let (held, mut seat) = self.lease_for(person, entitlement).await?;
         let lease = held.lease();
-        let seat = self.take_seat(&lease)?;
         self.room_on_disk()?;
         let prepared = self.prepare(&held, &lease, person, from).await?;
         let slip = prepared.slip.clone();
@@ -99,12 +104,14 @@ impl Engine {
             Ok(receipt) => receipt,
             Err(error) => {
                 self.throw_away(slip).await;
-                return Err(Refusal::new(format!("This gateway cannot write its ledger: {}.", with_sources(&error))));
+                return Err(Refusal::new(format!(
+                    "This gateway cannot write its ledger: {}.",
+                    with_sources(&error)
+                )));
             }
         };
         let live = Live::new(Arc::clone(self), prepared);
         self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(live.id(), Arc::clone(&live));
-        let mut seat = seat;
         seat.kept = true;
         count(&self.metrics.sessions_opened);
         count(&self.metrics.sessions_live);
@@ -117,12 +124,12 @@ impl Engine {
         Ok(Session::open(receipt, Box::new(Parts(live))))
     }
 
-    /// The lease that this person may use for this entitlement, the one that runs longest.
+    /// The lease that this person may use for this entitlement, the one that runs longest, with a place on it.
     async fn lease_for(
         self: &Arc<Self>,
         person: &Person,
         entitlement: &EntitlementName,
-    ) -> Result<Arc<Held>, Refusal> {
+    ) -> Result<(Arc<Held>, Seat), Refusal> {
         let none = || {
             Refusal::new(format!(
                 "There is no access to {entitlement} for you in force here. \
@@ -133,20 +140,26 @@ impl Engine {
             return Err(none());
         }
         // A person who was taken off the roster since they signed in gets nothing new.
-        let known = self.roster().is_some_and(|roster| roster.person_by_id(&person.id, String::new(), None).is_some());
+        let known = self
+            .roster()
+            .is_some_and(|roster| roster.person_by_id(&person.id, String::new(), None).is_some());
         if !known {
             return Err(none());
         }
         let silent = self.clock.boot().saturating_sub(self.links.control_seen());
-        let mut away = false;
+        let mut refusal = None;
         for held in self.leases.usable(&person.id, entitlement, self.clock.boot()) {
             if partition_ends(held.lease().on_partition, silent) {
-                away = true;
+                refusal.get_or_insert_with(|| Refusal::new(EndReason::ControlAway.to_string()));
             } else if self.runs(&held).await {
-                return Ok(held);
+                match self.take_seat(&held.lease()) {
+                    Ok(seat) => return Ok((held, seat)),
+                    // Another grant may have a place.
+                    Err(full) => refusal = Some(full),
+                }
             }
         }
-        if away { Err(Refusal::new(EndReason::ControlAway.to_string())) } else { Err(none()) }
+        Err(refusal.unwrap_or_else(none))
     }
 
     /// Whether the clocks, and control where they differ, let this lease be used now.
@@ -155,7 +168,8 @@ impl Engine {
         let now = Reading::of(&*self.clock);
         if held.weigh(now, control.is_some()) == Wanted::AskControl
             && let Some(peer) = control
-            && let Ok(Response::GrantState { active, .. }) = peer.ask(Request::IsGrantActive { grant: held.grant }).await
+            && let Ok(Response::GrantState { active, .. }) =
+                peer.ask(Request::IsGrantActive { grant: held.grant }).await
         {
             held.heard(active, self.clock.boot());
             held.weigh(Reading::of(&*self.clock), true);
@@ -168,13 +182,17 @@ impl Engine {
         let of_person = seats.by_person.get(&lease.person).copied().unwrap_or(0);
         let of_grant = seats.by_grant.get(&lease.grant).copied().unwrap_or(0);
         if seats.all >= self.options.most_sessions {
-            return Err(Refusal::new("This gateway carries as many sessions as it may. Use another gateway."));
+            return Err(Refusal::new(
+                "This gateway carries as many sessions as it may. Use another gateway.",
+            ));
         }
         if of_person >= self.options.most_sessions_per_person {
             return Err(Refusal::new(format!("You have {of_person} sessions open; close one first.")));
         }
         if of_grant >= lease.most_sessions as usize {
-            return Err(Refusal::new(format!("This grant allows {of_grant} sessions at one time; close one first.")));
+            return Err(Refusal::new(format!(
+                "This grant allows {of_grant} sessions at one time; close one first."
+            )));
         }
         seats.all += 1;
         *seats.by_person.entry(lease.person.clone()).or_default() += 1;
@@ -202,7 +220,9 @@ impl Engine {
         person: &Person,
         from: &ClientConnection,
     ) -> Result<Beginning, Refusal> {
-        let cannot = |why: String| Refusal::new(format!("This session could not be recorded, so it is not opened: {why}."));
+        let cannot = |why: String| {
+            Refusal::new(format!("This session could not be recorded, so it is not opened: {why}."))
+        };
         if lease.recipients.is_empty() {
             return Err(cannot("the lease names nobody who may open the recording".to_owned()));
         }
@@ -225,7 +245,9 @@ impl Engine {
         let client = from.client.to_string();
         let first = Record::new(
             0,
-            RecordKind::SessionStart { metadata: metadata(lease, &slip, person, from, opened_at).to_string() },
+            RecordKind::SessionStart {
+                metadata: metadata(lease, &slip, person, from, opened_at).to_string(),
+            },
         );
         let meta = RecordingMeta {
             recording_id: slip.recording.to_string(),

@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use halligan_link::messages::{CHUNK_MOST_BYTES, ENTRIES_MOST_BYTES, PROTOCOL, Role};
+use halligan_link::messages::{CHUNK_MOST_BYTES, PROTOCOL, Role};
+use halligan_link::report::{LeafSource, report};
 use halligan_link::{Blob, Hello, LinkError, Peer, Request, Response};
 
+use halligan_session::control_plane::BoxFuture;
+use tokio::sync::watch;
+
 use crate::engine::Engine;
-use crate::journal::JournalError;
 use crate::live::with_sources;
 use crate::metrics::count;
 use crate::shelf::ShelfError;
@@ -35,8 +38,6 @@ enum ReportError {
     Answer(&'static str),
     #[error("control holds another recording than the one that was sent (SHA-256 {theirs}, not {ours})")]
     Differs { ours: String, theirs: String },
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     #[error(transparent)]
     Shelf(#[from] ShelfError),
     #[error("failed to read a recording")]
@@ -67,34 +68,38 @@ async fn heartbeat(engine: Weak<Engine>) {
     }
 }
 
+/// Greets each new link to control, then tells every leaf that control does not hold.
 async fn leaves(engine: Weak<Engine>) {
-    let Some((mut grew, mut control)) =
-        engine.upgrade().map(|engine| (engine.journal.grew(), engine.links.watch_control()))
-    else {
-        return;
-    };
-    let mut greeted = None;
+    let Some(mut control) = engine.upgrade().map(|engine| engine.links.watch_control()) else { return };
     let mut wait = FIRST_WAIT;
     loop {
         let outcome = {
             let Some(engine) = engine.upgrade() else { return };
-            match engine.links.numbered_control() {
-                Some((link, peer)) => tell_leaves(&engine, &peer, link, &mut greeted).await,
-                None => Ok(()),
+            match engine.links.control() {
+                Some(peer) => {
+                    let source =
+                        Arc::new(Leaves { engine: Arc::downgrade(&engine), grew: engine.journal.grew() });
+                    Some((greet(&engine, &peer).await, peer, source))
+                }
+                None => None,
+            }
+        };
+        let outcome = match outcome {
+            Some((Ok(acknowledged), peer, source)) => {
+                report(source, &peer, acknowledged).await.map_err(ReportError::from)
+            }
+            Some((Err(error), _, _)) => Err(error),
+            None => {
+                if control.changed().await.is_err() {
+                    return;
+                }
+                continue;
             }
         };
         match outcome {
-            Ok(()) => {
-                wait = FIRST_WAIT;
-                tokio::select! {
-                    changed = grew.changed() => if changed.is_err() { return },
-                    changed = control.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
-            }
+            Ok(()) => wait = FIRST_WAIT,
             Err(error) => {
                 tracing::warn!("failed to report to control: {}", with_sources(&error));
-                greeted = None;
                 tokio::select! {
                     _ = control.changed() => {}
                     () = tokio::time::sleep(wait) => {}
@@ -105,70 +110,65 @@ async fn leaves(engine: Weak<Engine>) {
     }
 }
 
-/// Greets a new link, then tells every leaf that control has not acknowledged.
-async fn tell_leaves(
-    engine: &Arc<Engine>,
-    peer: &Peer,
-    link: u64,
-    greeted: &mut Option<u64>,
-) -> Result<(), ReportError> {
-    if *greeted != Some(link) {
-        let hello = Hello {
-            protocol: PROTOCOL,
-            version: engine.options.version.clone(),
-            role: Role::Gateway,
-            name: engine.options.name.clone(),
-            ledger_size: engine.journal.size(),
-            time: engine.journal.now(),
-            roster: engine.roster().map_or(0, |roster| roster.roster().serial),
-            ledger_key: engine.journal.key().to_string(),
-            leases: engine.leases.numbers(MOST_NUMBERS),
-        };
-        match peer.ask(Request::Hello(hello)).await? {
-            // Less than before means that control lost something: it is told again.
-            Response::Welcome { acknowledged, .. } => keep_acknowledged(engine, acknowledged).await?,
-            other => return Err(ReportError::Answer(other.name())),
-        }
-        *greeted = Some(link);
-    }
-    loop {
-        let from = engine.acknowledged.load(Ordering::SeqCst);
-        let reader = Arc::clone(engine);
-        let batch =
-            tokio::task::spawn_blocking(move || reader.journal.batch(from, MOST_LEAVES, ENTRIES_MOST_BYTES))
-                .await
-                .map_err(|_| ReportError::Stopping)??;
-        let waiting = engine.journal.size().saturating_sub(from);
-        engine.metrics.leaves_waiting.store(waiting, Ordering::Relaxed);
-        let Some(batch) = batch else { return Ok(()) };
-        let entries = batch.leaves.into_iter().map(Blob).collect();
-        let request = Request::LedgerEntries { from, entries, checkpoint: batch.checkpoint };
-        match peer.ask(request).await? {
-            Response::LedgerAck { size } => {
-                engine.links.saw_control(engine.clock.boot());
-                let stuck = size == from;
-                keep_acknowledged(engine, size).await?;
-                if stuck {
-                    return Err(ReportError::Answer("ledger_ack without progress"));
-                }
-            }
-            other => return Err(ReportError::Answer(other.name())),
-        }
+async fn greet(engine: &Arc<Engine>, peer: &Peer) -> Result<u64, ReportError> {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: engine.options.version.clone(),
+        role: Role::Gateway,
+        name: engine.options.name.clone(),
+        ledger_size: engine.journal.size(),
+        time: engine.journal.now(),
+        roster: engine.roster().map_or(0, |roster| roster.roster().serial),
+        ledger_key: engine.journal.key().to_string(),
+        leases: engine.leases.numbers(MOST_NUMBERS),
+    };
+    match peer.ask(Request::Hello(hello)).await? {
+        Response::Welcome { acknowledged, .. } => Ok(acknowledged),
+        other => Err(ReportError::Answer(other.name())),
     }
 }
 
-async fn keep_acknowledged(engine: &Arc<Engine>, size: u64) -> Result<(), ReportError> {
-    // Control cannot hold more than there is.
-    let size = size.min(engine.journal.size());
-    if engine.acknowledged.swap(size, Ordering::SeqCst) == size {
-        return Ok(());
+/// The ledger as the report reads it. It does not keep the engine alive.
+struct Leaves {
+    engine: Weak<Engine>,
+    grew: watch::Receiver<u64>,
+}
+
+impl Leaves {
+    fn engine(&self) -> Result<Arc<Engine>, halligan_link::report::ReportError> {
+        self.engine.upgrade().ok_or_else(|| halligan_link::report::ReportError::new(ReportError::Stopping))
     }
-    let shelf = engine.shelf.clone();
-    let number = i64::try_from(size).unwrap_or(i64::MAX);
-    tokio::task::spawn_blocking(move || shelf.put_number("acknowledged", number))
-        .await
-        .map_err(|_| ReportError::Stopping)??;
-    Ok(())
+}
+
+impl LeafSource for Leaves {
+    fn size(&self) -> u64 {
+        self.engine.upgrade().map_or(0, |engine| engine.journal.size())
+    }
+    fn read(&self, from: u64, most_bytes: usize) -> Result<Vec<Vec<u8>>, halligan_link::report::ReportError> {
+        self.engine()?
+            .journal
+            .page(from, MOST_LEAVES, most_bytes)
+            .map_err(halligan_link::report::ReportError::new)
+    }
+    fn checkpoint(&self) -> Result<String, halligan_link::report::ReportError> {
+        self.engine()?.journal.checkpoint().map_err(halligan_link::report::ReportError::new)
+    }
+    fn grown(&self, past: u64) -> BoxFuture<'_, ()> {
+        let mut grew = self.grew.clone();
+        Box::pin(async move {
+            // The size itself is asked first: the word of growth may come a little later than the leaf.
+            if self.size() <= past && grew.wait_for(|size| *size > past).await.is_err() {
+                // The gateway is gone; the link ends with it.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+    fn acknowledged(&self, size: u64) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        engine.links.saw_control(engine.clock.boot());
+        engine.metrics.leaves_waiting.store(engine.journal.size().saturating_sub(size), Ordering::Relaxed);
+        engine.acknowledged.store(size, Ordering::SeqCst);
+    }
 }
 
 async fn recordings(engine: Weak<Engine>) {
@@ -178,7 +178,7 @@ async fn recordings(engine: Weak<Engine>) {
             let Some(engine) = engine.upgrade() else { return };
             match engine.links.control() {
                 Some(peer) => send_all(&engine, &peer).await,
-                None => waiting(&engine).await.map(drop),
+                None => Ok(()),
             }
             .inspect_err(|error| tracing::warn!("failed to send a recording: {}", with_sources(error)))
             .is_err()
@@ -198,11 +198,11 @@ async fn recordings(engine: Weak<Engine>) {
 
 async fn waiting(engine: &Arc<Engine>) -> Result<Vec<(Slip, Came)>, ReportError> {
     let reader = Arc::clone(engine);
-    let slips =
-        tokio::task::spawn_blocking(move || reader.spool.slips()).await.map_err(|_| ReportError::Stopping)??;
+    let slips = tokio::task::spawn_blocking(move || reader.spool.slips())
+        .await
+        .map_err(|_| ReportError::Stopping)??;
     let finished: Vec<_> =
         slips.into_iter().filter_map(|slip| slip.finished.clone().map(|came| (slip, came))).collect();
-    engine.metrics.recordings_waiting.store(finished.len() as u64, Ordering::Relaxed);
     Ok(finished)
 }
 

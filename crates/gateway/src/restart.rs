@@ -2,6 +2,7 @@
 //! opened and not ended.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
@@ -12,6 +13,7 @@ use halligan_session::{EndReason, VerifiedRoster};
 use crate::countdown::Reading;
 use crate::engine::{Engine, StartError};
 use crate::held::Held;
+use crate::journal::Submitted;
 use crate::live::with_sources;
 use crate::shelf::Tombstone;
 use crate::spool::{Came, Slip};
@@ -23,6 +25,7 @@ pub(crate) struct LeftOpen {
     ended: HashSet<SessionId>,
     finished: HashMap<RecordingId, Came>,
     untold: Vec<(GrantId, Tombstone)>,
+    started: Submitted,
 }
 
 /// Reads roster, tombstones and leases; finds what is left open. Blocks.
@@ -42,10 +45,10 @@ pub(crate) fn take_up(engine: &Arc<Engine>) -> Result<LeftOpen, StartError> {
         engine.leases.buried(grant, tombstone);
     }
     for stored in engine.shelf.leases()? {
-        let lease = stored.lease.verify(&engine.options.control_key).map_err(|source| StartError::Signed {
-            what: "a lease".to_owned(),
-            source,
-        })?;
+        let lease = stored
+            .lease
+            .verify(&engine.options.control_key)
+            .map_err(|source| StartError::Signed { what: "a lease".to_owned(), source })?;
         if engine.leases.tombstone(lease.grant).is_some_and(|tombstone| tombstone.fencing >= lease.fencing) {
             // It stopped between the tombstone and the lease's removal.
             continue;
@@ -53,8 +56,14 @@ pub(crate) fn take_up(engine: &Arc<Engine>) -> Result<LeftOpen, StartError> {
         let count = stored.count.resume(lease.deadline, lease.remaining, now, boot_id, now.wall);
         engine.leases.insert(Arc::new(Held::new(Arc::new(lease), stored.lease, count)));
     }
-    let slips: Vec<Slip> = engine.spool.slips()?.into_iter().filter(|slip| slip.finished.is_none()).collect();
+    let (finished, slips): (Vec<Slip>, Vec<Slip>) =
+        engine.spool.slips()?.into_iter().partition(|slip| slip.finished.is_some());
+    engine.metrics.recordings_waiting.store(finished.len() as u64, Ordering::Relaxed);
+    let started =
+        NodeEvent::NodeStarted { version: engine.options.version.clone(), boot: engine.boot.clone() };
     let mut left = LeftOpen {
+        // First of this run, before anybody else can write.
+        started: engine.journal.submit(started, true)?,
         opened: HashSet::new(),
         ended: HashSet::new(),
         finished: HashMap::new(),
@@ -77,7 +86,14 @@ impl LeftOpen {
                 self.ended.insert(session);
             }
             NodeEvent::RecordingFinished {
-                recording, bytes, frames, records, sha256, chain_head, complete, ..
+                recording,
+                bytes,
+                frames,
+                records,
+                sha256,
+                chain_head,
+                complete,
+                ..
             } => {
                 let came = Came { bytes, frames, records, sha256, chain_head, complete };
                 self.finished.insert(recording, came);
@@ -89,8 +105,9 @@ impl LeftOpen {
 
 /// Writes the leaves that the earlier run could not.
 pub(crate) async fn close(engine: Arc<Engine>, left: LeftOpen) {
-    let started = NodeEvent::NodeStarted { version: engine.options.version.clone(), boot: engine.boot.clone() };
-    engine.journal.append_surely(started).await;
+    if let Err(error) = engine.journal.synced(left.started).await {
+        tracing::error!("failed to record the start: {}", with_sources(&error));
+    }
     for slip in &left.slips {
         if !left.opened.contains(&slip.session) {
             // The permit was never given: nothing can have happened in it.

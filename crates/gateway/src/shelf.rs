@@ -5,8 +5,8 @@
 //! ledger/            this gateway's own ledger          ledger.key   its key
 //! leases/<grant>     lease and its count                ended/<grant>  tombstone
 //! roster             as control signed it               spool/       recordings that control has not acknowledged
-//! acknowledged       leaves that control has            burned/      used one-time passwords
-//! seen               when control was last heard        reserve      disk kept back for saying that the disk is full
+//! seen               when control was last heard        burned/      used one-time passwords
+//! reserve            disk kept back, so that what ends can end on a full disk
 //! ```
 
 use std::fs;
@@ -79,11 +79,11 @@ impl Shelf {
         let shelf = Self { folder: folder.to_owned() };
         for name in ["", "leases", "ended", "spool", "burned", "ledger"] {
             let path = shelf.folder.join(name);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|source| ShelfError { doing: "make", path, source })?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|source| ShelfError {
+                doing: "make",
+                path,
+                source,
+            })?;
         }
         Ok(shelf)
     }
@@ -110,7 +110,9 @@ impl Shelf {
         self.put_closing(&self.ended_path(grant), tombstone)?;
         let path = self.lease_path(grant);
         match fs::remove_file(&path) {
-            Ok(()) => sync_folder(&self.path("leases")).map_err(|source| ShelfError { doing: "sync", path, source }),
+            Ok(()) => {
+                sync_folder(&self.path("leases")).map_err(|source| ShelfError { doing: "sync", path, source })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(ShelfError { doing: "remove", path, source }),
         }

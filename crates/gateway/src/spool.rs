@@ -128,8 +128,11 @@ impl Spool {
                 _ => {}
             }
         }
-        sync_folder(&self.folder)
-            .map_err(|source| ShelfError { doing: "sync", path: self.folder.clone(), source })
+        sync_folder(&self.folder).map_err(|source| ShelfError {
+            doing: "sync",
+            path: self.folder.clone(),
+            source,
+        })
     }
 
     /// Every slip.
@@ -138,7 +141,8 @@ impl Spool {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(read)? {
             let path = entry.map_err(read)?.path();
-            let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+            let hidden =
+                path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
             if !hidden && path.extension().is_some_and(|extension| extension == "slip") {
                 found.extend(read_json::<Slip>(&path, 64 * 1024)?);
             }

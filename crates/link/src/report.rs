@@ -35,6 +35,8 @@ pub trait LeafSource: Send + Sync + 'static {
     fn checkpoint(&self) -> Result<String, ReportError>;
     /// Resolves when more than `past` leaves are synced.
     fn grown(&self, past: u64) -> BoxFuture<'_, ()>;
+    /// Control holds this many leaves.
+    fn acknowledged(&self, _size: u64) {}
 }
 
 /// Sends leaves from `acknowledged` on, and each new one, until the link ends (`Ok`) or control refuses (`Err`).
@@ -46,6 +48,7 @@ pub async fn report(source: Arc<dyn LeafSource>, control: &Peer, acknowledged: u
             format!("control holds {from} leaves of this node, which has only {here}: its ledger went back");
         return Err(own(ReportError::new(say)));
     }
+    source.acknowledged(from);
     loop {
         tokio::select! {
             _ = control.closed() => return Ok(()),
@@ -73,6 +76,7 @@ pub async fn report(source: Arc<dyn LeafSource>, control: &Peer, acknowledged: u
                     tokio::time::sleep(AFTER_TROUBLE).await;
                 }
                 from = size.min(sent);
+                source.acknowledged(from);
             }
             other => {
                 let detail = format!("the answer `{}` to leaves", other.name());

@@ -10,13 +10,16 @@ use halligan_session::node_event::NodeEvent;
 
 use crate::support::*;
 
-/// A file system of its own in memory, of 12 MiB.
+/// A file system of its own in memory, of 32 MiB.
 struct Tmpfs(tempfile::TempDir);
 impl Tmpfs {
     fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(folder.path()).status().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
+            .arg(folder.path())
+            .status()
+            .unwrap();
         assert!(mounted.success(), "this test mounts a small tmpfs and needs the right to");
         Self(folder)
     }
@@ -68,10 +71,16 @@ async fn on_a_full_disk_the_bytes_stop_and_the_end_is_still_written() {
     assert!(refusal.say.contains("disk is nearly full"), "{refusal}");
 
     let said = site.told(|event| matches!(event, NodeEvent::SessionEnded { .. })).await;
-    assert!(matches!(&said, NodeEvent::SessionEnded { reason, .. } if reason.starts_with("recording_lost: ")));
+    assert!(
+        matches!(&said, NodeEvent::SessionEnded { reason, .. } if reason.starts_with("recording_lost: "))
+    );
     let finished = site.told(|event| matches!(event, NodeEvent::RecordingFinished { .. })).await;
     assert!(matches!(finished, NodeEvent::RecordingFinished { complete: false, .. }));
-    assert_eq!(site.revoke(1, 2).await, Response::Revoked { sessions_ended: 0 }, "ending works on a full disk");
+    assert_eq!(
+        site.revoke(1, 2).await,
+        Response::Revoked { sessions_ended: 0 },
+        "ending works on a full disk"
+    );
 
     disk.empty();
     site.hold(&site.lease(2, 1, Span::minutes(10))).await;

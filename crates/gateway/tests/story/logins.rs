@@ -16,7 +16,13 @@ fn typed(login: &str, password: &str) -> LoginProof {
 async fn put_password(site: &Site, person: &str, password: &str) -> Response {
     let sha256 = one_time_password_digest(&Secret::new(password.to_owned()));
     let expires = site.clock.wall().plus(Span::minutes(2));
-    site.ask(Request::PutOneTimePassword { person: name(person), entitlement: entitlement(), sha256, expires }).await
+    site.ask(Request::PutOneTimePassword {
+        person: name(person),
+        entitlement: entitlement(),
+        sha256,
+        expires,
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,7 +44,9 @@ async fn a_one_time_password_opens_one_entitlement_once() {
     let other = "orders-host/admin".parse().unwrap();
     assert!(site.gateway.open(&person, &other, &client()).await.is_err());
     assert!(site.gateway.open(&person, &entitlement(), &client()).await.is_ok());
-    let refused = site.told(|event| matches!(event, NodeEvent::Refused { what, .. } if what.contains("one-time"))).await;
+    let refused = site
+        .told(|event| matches!(event, NodeEvent::Refused { what, .. } if what.contains("one-time")))
+        .await;
     let NodeEvent::Refused { client, .. } = refused else { panic!() };
     assert_eq!(client, "192.0.2.7:50022");
     let all = String::from_utf8(site.control.leaves.lock().unwrap().concat()).unwrap();
@@ -58,7 +66,8 @@ async fn only_registered_keys_are_known_and_a_person_taken_off_the_roster_gets_n
     assert!(!site.gateway.knows_key("ssh-ed25519 AAAAnobody"));
     let nobody = LoginProof::PublicKey { openssh: "ssh-ed25519 AAAAnobody".to_owned() };
     assert!(site.gateway.login(nobody, &client()).await.is_err());
-    let bo = site.gateway.login(LoginProof::PublicKey { openssh: BO_KEY.to_owned() }, &client()).await.unwrap();
+    let bo =
+        site.gateway.login(LoginProof::PublicKey { openssh: BO_KEY.to_owned() }, &client()).await.unwrap();
     let refusal = site.gateway.open(&bo, &entitlement(), &client()).await.unwrap_err();
     assert!(refusal.say.contains("no access to orders-host/root for you"), "{refusal}");
 
@@ -78,7 +87,11 @@ async fn a_login_certificate_names_the_person() {
     let folder = tempfile::tempdir().unwrap();
     let keys = tempfile::tempdir().unwrap();
     let keygen = |arguments: &[&str]| {
-        let done = std::process::Command::new("ssh-keygen").args(arguments).current_dir(keys.path()).output().unwrap();
+        let done = std::process::Command::new("ssh-keygen")
+            .args(arguments)
+            .current_dir(keys.path())
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
     keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);

@@ -19,7 +19,10 @@ async fn a_revoked_grant_is_a_tombstone_for_late_leases_also_after_a_restart() {
     site.hold(&lease).await;
     site.hold(&lease).await; // Control repeats what it is not sure of.
     assert!(is_error(&site.put(&site.lease(1, 2, Span::minutes(10))).await, "too late"));
-    assert!(is_error(&site.put(&site.lease(1, 3, Span::minutes(99))).await, "too late"), "same number, other lease");
+    assert!(
+        is_error(&site.put(&site.lease(1, 3, Span::minutes(99))).await, "too late"),
+        "same number, other lease"
+    );
     assert!(is_error(&site.revoke(1, 2).await, "too late"), "a revocation from before the extension");
     assert_eq!(site.revoke(1, 4).await, Response::Revoked { sessions_ended: 0 });
     assert_eq!(site.revoke(2, 7).await, Response::Revoked { sessions_ended: 0 }, "never seen here");

@@ -91,10 +91,9 @@ async fn a_clean_stop_ends_every_session_with_its_record() {
     assert!(site.try_open().await.is_err());
     let control = std::sync::Arc::clone(&site.control);
     site.vanish().await;
-    let ended = control
-        .events()
-        .into_iter()
-        .find(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "gateway_stopping"));
+    let ended = control.events().into_iter().find(
+        |event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "gateway_stopping"),
+    );
     assert!(ended.is_some());
 
     let mut again = Site::alone(folder.path());
@@ -102,7 +101,9 @@ async fn a_clean_stop_ends_every_session_with_its_record() {
     again.link_control();
     again.open().await.record_now(output("the lease is still held")).unwrap();
     // Control is told only what it does not have: its list goes on without a gap.
-    again.told(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "client_left")).await;
+    again
+        .told(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "client_left"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,7 +32,8 @@ async fn a_session_is_recorded_told_and_stored() {
     session.milestone(opened.clone()).await.unwrap();
     session.record_now(output("up 3 days\n")).unwrap();
 
-    let Response::Sessions { sessions, more } = site.ask(Request::ListSessions { grant: None, after: None }).await
+    let Response::Sessions { sessions, more } =
+        site.ask(Request::ListSessions { grant: None, after: None }).await
     else {
         panic!()
     };
@@ -52,9 +53,11 @@ async fn a_session_is_recorded_told_and_stored() {
     let events = site.control.events();
     let place = |like: &dyn Fn(&NodeEvent) -> bool| events.iter().position(like).unwrap();
     let held = place(&|event| matches!(event, NodeEvent::LeaseHeld { .. }));
-    let opened_at = place(&|event| matches!(event, NodeEvent::SessionOpened { session, .. } if *session == id));
+    let opened_at =
+        place(&|event| matches!(event, NodeEvent::SessionOpened { session, .. } if *session == id));
     let channel = place(&|event| *event == opened);
-    let ended = place(&|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "client_left"));
+    let ended =
+        place(&|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "client_left"));
     assert!(held < opened_at && opened_at < channel && channel < ended);
 
     let read = site.stored(recording).await;
@@ -125,13 +128,17 @@ async fn a_dropped_session_has_left_and_a_killed_one_says_why() {
     let site = Site::linked(folder.path()).await;
     site.hold(&site.lease(1, 1, Span::minutes(10))).await;
     drop(site.open().await);
-    site.told(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "client_left")).await;
+    site.told(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "client_left"))
+        .await;
 
     let session = site.open().await;
     let id = session.id();
     let other = site.open().await;
     let told = tokio::spawn(async move { session.closed().await });
-    assert_eq!(site.ask(Request::KillSession { session: id, reason: "wrong host".to_owned() }).await, Response::Ok);
+    assert_eq!(
+        site.ask(Request::KillSession { session: id, reason: "wrong host".to_owned() }).await,
+        Response::Ok
+    );
     let reason = told.await.unwrap();
     assert_eq!(reason.to_string(), "This session was ended by somebody else: wrong host.");
     assert!(other.record_now(output("the grant and its other session go on")).is_ok());

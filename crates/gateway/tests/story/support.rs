@@ -14,7 +14,9 @@ use halligan_gateway::{Clock, Gateway, Options, SystemClock};
 use halligan_link::messages::{Role, Seed};
 use halligan_link::{Handler, Hello, Peer, PeerInfo, Request, Response, in_process};
 use halligan_recording::{Identity, Record, RecordKind, RecordingReader};
-use halligan_session::control_plane::{BoxFuture, ClientConnection, ControlPlane as _, LoginProof, Person, Refusal};
+use halligan_session::control_plane::{
+    BoxFuture, ClientConnection, ControlPlane as _, LoginProof, Person, Refusal,
+};
 use halligan_session::lease::{Lease, SignedLease, Target};
 use halligan_session::node_event::{NodeEvent, NodeLeaf};
 use halligan_session::roster::{Roster, RosterPerson};
@@ -171,9 +173,8 @@ pub struct Site {
 
 impl Site {
     pub fn options(folder: &Path) -> Options {
-        let mut options =
-            Options::new(folder.to_owned(), name("gw-1"), control_key().verifying_key());
-        options.disk_reserve_bytes = 1024 * 1024;
+        let mut options = Options::new(folder.to_owned(), name("gw-1"), control_key().verifying_key());
+        options.disk_reserve_bytes = halligan_gateway::LEAST_DISK_RESERVE;
         options
     }
 
@@ -195,7 +196,9 @@ impl Site {
             gateway: started.unwrap(),
             clock,
             control: Arc::new(Control::default()),
-            auditor: "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33".parse().unwrap(),
+            auditor: "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33"
+                .parse()
+                .unwrap(),
             from_control: None,
             from_connector: None,
             peers: Vec::new(),
@@ -320,7 +323,12 @@ impl Site {
     }
 
     pub async fn revoke(&self, number: u128, fencing: u64) -> Response {
-        self.ask(Request::RevokeLease { grant: grant(number), fencing, reason: "no longer needed".to_owned() }).await
+        self.ask(Request::RevokeLease {
+            grant: grant(number),
+            fencing,
+            reason: "no longer needed".to_owned(),
+        })
+        .await
     }
 
     pub async fn ana(&self) -> Person {
