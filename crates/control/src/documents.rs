@@ -1,5 +1,6 @@
 //! How the core's documents lie in the store: key, canonical bytes, indexes, when they want to be looked at.
 
+use halligan_core::change::{self, ChangeState};
 use halligan_core::command::DocumentRef;
 use halligan_core::grant::{self, GrantState};
 use halligan_core::incident::IncidentState;
@@ -22,6 +23,7 @@ pub const fn kind_of(document: &DocumentRef) -> &'static str {
         DocumentRef::Incident(_) => "incident",
         DocumentRef::Review(_) => "review",
         DocumentRef::Standing(_) => "standing",
+        DocumentRef::Change(_) => "change",
     }
 }
 
@@ -34,6 +36,7 @@ pub fn key_of(document: &DocumentRef) -> DocumentKey {
         DocumentRef::Incident(id) => id.to_string(),
         DocumentRef::Review(id) => id.to_string(),
         DocumentRef::Standing(id) => id.to_string(),
+        DocumentRef::Change(id) => id.to_string(),
     };
     DocumentKey::new(kind_of(document), id)
 }
@@ -59,6 +62,7 @@ pub fn insert(world: &mut World, document: &DocumentRef, body: &[u8]) -> Result<
         DocumentRef::Incident(id) => drop(world.incidents.insert(*id, parse(&key, body)?)),
         DocumentRef::Review(id) => drop(world.reviews.insert(*id, parse(&key, body)?)),
         DocumentRef::Standing(id) => drop(world.standings.insert(id.clone(), parse(&key, body)?)),
+        DocumentRef::Change(id) => drop(world.changes.insert(*id, parse(&key, body)?)),
     }
     Ok(())
 }
@@ -153,6 +157,16 @@ pub fn stored(
                     indexes.push(index("state", &"open"));
                 }
                 Some(Stored { body: bytes(found)?, indexes, due_at: review::due_at(found) })
+            }
+        },
+        DocumentRef::Change(id) => match world.changes.get(id) {
+            None => None,
+            Some(found) => {
+                let mut indexes = vec![index("all", &"change")];
+                if found.state == ChangeState::Proposed {
+                    indexes.push(index("state", &"open"));
+                }
+                Some(Stored { body: bytes(found)?, indexes, due_at: change::due_at(found) })
             }
         },
         DocumentRef::Standing(person) => match world.standings.get(person) {

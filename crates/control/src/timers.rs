@@ -36,7 +36,7 @@ pub async fn run(control: Control, stop: CancellationToken) {
 /// Wakes what is due now; says how many that were.
 pub async fn sweep(control: &Control) -> Result<usize, ControlError> {
     let now = control.now();
-    let due = control.store().due(now.micros(), &["request", "grant", "review"], AT_ONCE).await?;
+    let due = control.store().due(now.micros(), &["request", "grant", "review", "change"], AT_ONCE).await?;
     let count = due.len();
     for document in due {
         let id = &document.key.id;
@@ -44,6 +44,7 @@ pub async fn sweep(control: &Control) -> Result<usize, ControlError> {
             "request" => id.parse().ok().map(Due::Request),
             "grant" => id.parse().ok().map(Due::Grant),
             "review" => id.parse().ok().map(Due::Review),
+            "change" => id.parse().ok().map(Due::Change),
             _ => None,
         };
         let Some(what) = what else { continue };

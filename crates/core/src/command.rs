@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::FactorKind;
+use crate::change::ProposeChange;
 use crate::ids::{
-    EntitlementName, GrantId, IncidentId, Name, PersonId, RecordingId, RequestId, ReviewId, SessionId,
+    ChangeId, EntitlementName, GrantId, IncidentId, Name, PersonId, RecordingId, RequestId, ReviewId,
+    SessionId,
 };
 use crate::incident::ChangeFate;
 use crate::proof::Evidence;
@@ -71,6 +73,8 @@ pub enum Command {
         number: u64,
         reason: String,
     },
+    /// Vouch for the severity of somebody else's request.
+    AttestSeverity { request: RequestId },
     /// Go in without waiting; `confirmation` is the typed sentence.
     Bypass { request: RequestId, reason: String, confirmation: String },
     /// The connector is about to be told.
@@ -164,6 +168,12 @@ pub enum Command {
     CompleteAction { review: ReviewId, action: u32 },
     /// A recording was played, watched, searched or exported.
     RecordPlayback { session: SessionId, how: String },
+    /// Change the catalog, a factor, a person, …; widening ones wait for a second person.
+    ProposeChange(Box<ProposeChange>),
+    /// Agree to a change, having seen what that digest is of.
+    ConfirmChange { change: ChangeId, digest: String },
+    /// Say no to a change, or take one's own back.
+    RejectChange { change: ChangeId, reason: String },
     /// Time has come for something.
     Wake(Due),
 }
@@ -178,6 +188,8 @@ pub enum Due {
     Grant(GrantId),
     /// A review: overdue.
     Review(ReviewId),
+    /// A change: nobody confirmed it in time.
+    Change(ChangeId),
 }
 
 /// See [`Command::FileRequest`].
@@ -250,6 +262,8 @@ pub enum DocumentRef {
     Review(ReviewId),
     /// A person's standing.
     Standing(PersonId),
+    /// A change that waits for a second person, or did.
+    Change(ChangeId),
 }
 
 /// What [`needs`](crate::world::needs) asks for.

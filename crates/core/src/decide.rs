@@ -7,7 +7,7 @@ use crate::ids::{FreshIds, PersonId};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::time::Time;
 use crate::world::{Facts, World};
-use crate::{grant, incident, request, review, session};
+use crate::{change, grant, incident, request, review, session};
 
 /// Who acts and when, and where new ids come from.
 #[derive(Debug)]
@@ -63,13 +63,19 @@ impl Context<'_> {
         })
     }
 
-    /// A second factor shown for this act, by somebody who has had it for long enough.
-    pub(crate) fn own_factor(&self, facts: &Facts<'_>) -> Result<&FactorUse, Refusal> {
+    /// A second factor shown for this act.
+    pub(crate) fn act_factor(&self, facts: &Facts<'_>) -> Result<&FactorUse, Refusal> {
         let factor = self.fresh_factor(facts)?;
         if !factor.for_this_act {
             return Err(Refusal::new(RefusalCode::SecondFactor, "this needs a second factor of its own")
                 .next("give the code of your authenticator: --totp 123456"));
         }
+        Ok(factor)
+    }
+
+    /// A second factor shown for this act, by somebody who has had it for long enough.
+    pub(crate) fn own_factor(&self, facts: &Facts<'_>) -> Result<&FactorUse, Refusal> {
+        let factor = self.act_factor(facts)?;
         let age = facts.catalog.settings.approver_minimum_age;
         if factor.enrolled_at.plus(age) > self.now {
             return Err(Refusal::new(
@@ -142,6 +148,18 @@ pub(crate) fn said(what: &str, words: &str, most: usize) -> Result<(), Refusal> 
     text(what, words, most)
 }
 
+/// Somebody who has left acts no more. Before the first catalog there is nobody to ask for, and only changes of Halligan
+/// itself are possible.
+fn still_here(facts: &Facts<'_>, context: &Context<'_>, command: &Command) -> Result<(), Refusal> {
+    let Actor::Person { id, .. } = context.actor else { return Ok(()) };
+    let here = facts.catalog.people.get(id).is_some_and(|person| !person.left);
+    let first = facts.catalog.people.is_empty() && matches!(command, Command::ProposeChange(_));
+    if here || first {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::NotAllowed, format!("{id} is not in the catalog, or has left")))
+}
+
 /// Decides. The world must hold all that [`needs`](crate::world::needs) asks for. An empty list means that there was
 /// nothing left to do: the command had been carried out before.
 pub fn decide(
@@ -150,6 +168,7 @@ pub fn decide(
     context: &mut Context<'_>,
     command: &Command,
 ) -> Result<Vec<Event>, Refusal> {
+    still_here(facts, context, command)?;
     match command {
         Command::FileRequest(file) => request::file(world, facts, context, file),
         Command::Decide { request: id, verdict, version, reason } => {
@@ -168,6 +187,7 @@ pub fn decide(
             };
             request::escalate(world, facts, context, *request, &to)
         }
+        Command::AttestSeverity { request } => request::attest_severity(world, facts, context, *request),
         Command::Bypass { request, reason, confirmation } => {
             request::bypass(world, facts, context, *request, reason, confirmation)
         }
@@ -223,6 +243,10 @@ pub fn decide(
         | Command::DeferReview { .. }
         | Command::AddAction { .. }
         | Command::CompleteAction { .. } => review::decide(world, facts, context, command),
+        Command::ProposeChange(_) | Command::ConfirmChange { .. } | Command::RejectChange { .. } => {
+            change::decide(world, facts, context, command)
+        }
+        Command::Wake(Due::Change(id)) => change::wake(world, context, *id),
         Command::Wake(Due::Request(id)) => request::wake(world, facts, context, *id),
         Command::Wake(Due::Grant(id)) => grant::wake(world, facts, context, *id),
         Command::Wake(Due::Review(id)) => review::wake(world, context, *id),

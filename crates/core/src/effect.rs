@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GrantId, IncidentId, Name, PersonId, RequestId, ReviewId, SessionId};
+use crate::ids::{ChangeId, GrantId, IncidentId, Name, PersonId, RequestId, ReviewId, SessionId};
 use crate::time::Time;
 
 /// Something to be done outside.
@@ -21,6 +21,8 @@ pub enum Effect {
     Look { grant: GrantId, fencing: u64, not_before: Time },
     /// Kill one session.
     KillSession { session: SessionId, gateway: Name, reason: String },
+    /// Put a change into force, if that was not done in its commit.
+    ApplyChange { change: ChangeId },
     /// Tell people.
     Alert(Alert),
 }
@@ -86,6 +88,8 @@ pub enum AlertKind {
     RecordingLost,
     /// An incident was opened, mitigated, closed or reopened.
     Incident,
-    /// Something widened who may get in, or a factor changed.
+    /// Something widened who may get in, or a factor changed; or somebody wants that.
     Widened,
+    /// A recording was opened.
+    Playback,
 }

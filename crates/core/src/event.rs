@@ -3,9 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use std::collections::BTreeSet;
+
 use crate::catalog::Who;
+use crate::change::ProposedChange;
 use crate::grant::{Grant, GrantEnd, Kept, ProofOutcome};
-use crate::ids::{EntitlementName, GrantId, IncidentId, Name, PersonId, RequestId, ReviewId, SessionId};
+use crate::ids::{
+    ChangeId, EntitlementName, GrantId, IncidentId, Name, PersonId, RequestId, ReviewId, SessionId,
+};
 use crate::incident::{ChangeJudgement, Incident, Note, Part};
 use crate::proof::Evidence;
 use crate::request::{Bypass, Decision, Request};
@@ -29,13 +34,17 @@ pub enum Event {
     StepMoved { request: RequestId, step: u32, approvers: Vec<Who> },
     /// A step has (or no longer has) nobody who may approve it.
     StepBlocked { request: RequestId, step: u32, blocked: bool },
+    /// Another grant has changed the running total: a new approver must start a new one, or need not any more.
+    TotalMoved { request: RequestId, new_total: bool, earlier_approvers: BTreeSet<PersonId> },
+    /// A second person vouches for the severity.
+    SeverityAttested { request: RequestId, by: PersonId, at: Time },
     /// Somebody bypasses; it may take effect later.
     BypassAsked { request: RequestId, person: PersonId, bypass: Bypass },
     /// The bypass takes effect.
     BypassTookEffect { request: RequestId },
     /// Approved: by people, by policy, or by bypass.
     RequestApproved { request: RequestId, at: Time, automatic: bool },
-    /// Denied.
+    /// Denied; `requester` is who would have used it, and whom policy alone does not let in for a while.
     RequestDenied {
         request: RequestId,
         person: PersonId,
@@ -63,8 +72,20 @@ pub enum Event {
     LeaseHeld { grant: GrantId, gateway: Name },
     /// A gateway has let go.
     LeaseEnded { grant: GrantId, gateway: Name, sessions_ended: u32, at: Time },
-    /// More time.
-    GrantExtended { grant: GrantId, request: RequestId, deadline: Time, by: Span, fencing: u64 },
+    /// More time. It continues or replaces (`new_total`) the total of the grants named.
+    GrantExtended {
+        grant: GrantId,
+        request: RequestId,
+        deadline: Time,
+        by: Span,
+        fencing: u64,
+        #[serde(default)]
+        new_total: bool,
+        #[serde(default)]
+        extensions: u8,
+        #[serde(default)]
+        continues: BTreeSet<GrantId>,
+    },
     /// Access ends now.
     GrantEnded {
         grant: GrantId,
@@ -167,4 +188,12 @@ pub enum Event {
     ReviewClosed { review: ReviewId },
     /// Nobody has judged it in time.
     ReviewOverdue { review: ReviewId },
+    /// Somebody wants to change the catalog, a factor, a person, …
+    ChangeProposed { change: Box<ProposedChange> },
+    /// A second person agrees.
+    ChangeConfirmed { change: ChangeId, by: PersonId, at: Time },
+    /// A person, or time (`by` is none), ends it.
+    ChangeRejected { change: ChangeId, by: Option<PersonId>, reason: String, at: Time },
+    /// It is in force from now on; alone when nobody else could confirm it.
+    ChangeApplied { change: ChangeId, at: Time, alone: bool },
 }

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod catalog;
+pub mod change;
 pub mod command;
 pub mod decide;
 pub mod effect;

@@ -3,7 +3,7 @@
 use crate::command::DocumentRef;
 use crate::effect::{Alert, AlertKind, Effect};
 use crate::event::Event;
-use crate::grant::Grant;
+use crate::grant::{Grant, GrantState};
 use crate::ids::{GrantId, PersonId};
 use crate::proof::Finding;
 use crate::request::{Mode, Request};
@@ -60,6 +60,13 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                 Vec::new(),
             )
         }),
+        Event::RequestReopened { request, .. } => {
+            world.requests.get(request).map(|found| vec![wanted(facts, found)]).unwrap_or_default()
+        }
+        Event::BypassTookEffect { request } => with_request(world, *request, |found| {
+            let say = format!("the bypass for {} by {} is in effect", found.entitlement, found.beneficiary);
+            about_request(AlertKind::Bypassed, found, say, Vec::new())
+        }),
         Event::BypassAsked { request, person, bypass } => with_request(world, *request, |found| {
             let say = format!("{person} bypasses approval for {}: {}", found.entitlement, bypass.reason);
             about_request(AlertKind::Bypassed, found, say, bypass.not_waited_for.iter().cloned().collect())
@@ -97,6 +104,20 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                     format!("{} stays open for {} until {deadline}", found.entitlement, found.person),
                 ),
             ]
+        }),
+        Event::GrantCancelled { grant, why } => with_grant(world, *grant, |found| {
+            vec![about_grant(
+                AlertKind::Ended,
+                found,
+                format!("{} was not opened for {}: {why}", found.entitlement, found.person),
+            )]
+        }),
+        Event::LeaseHeld { grant, .. } => with_grant(world, *grant, |found| {
+            if matches!(found.state, GrantState::Activating | GrantState::Active) {
+                return Vec::new();
+            }
+            let reason = "the grant has ended".to_owned();
+            vec![Effect::RevokeLease { grant: *grant, fencing: found.fencing, reason }]
         }),
         Event::GrantKept { grant, .. } => vec![Effect::PushLease { grant: *grant }],
         Event::GrantActivationFailed { grant, fencing, reason, .. } => with_grant(world, *grant, |found| {
@@ -175,13 +196,16 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                     ..alert(kind, say)
                 })
             };
-            if session.outside_grant {
+            // Whatever it was when the session began: a grant that has ended has no sessions.
+            if world.grants.get(&session.grant).is_none_or(|grant| grant.state != GrantState::Active) {
                 let reason = "the grant is not in force".to_owned();
                 effects.push(Effect::KillSession {
                     session: session.id,
                     gateway: session.gateway.clone(),
                     reason,
                 });
+            }
+            if session.outside_grant {
                 effects.push(of_session(
                     AlertKind::UnauthorisedAttempt,
                     format!("a session on {} was opened outside its grant", session.entitlement),
@@ -218,6 +242,37 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                 format!("{who} tried {what} from {client}: {reason}"),
             ))]
         }
+        Event::RecordingPlayed { session, person, how } => vec![Effect::Alert(Alert {
+            session: Some(*session),
+            incident: world.sessions.get(session).and_then(|found| found.incident),
+            ..alert(AlertKind::Playback, format!("{person} opened a recording ({how})"))
+        })],
+        Event::ChangeProposed { change } if change.widening && !change.alone => {
+            let say = format!(
+                "{} wants to change Halligan, and a second person must agree: {}",
+                change.proposed_by,
+                first_line(&change.summary)
+            );
+            let people = change.confirmers.iter().take(50).cloned().collect();
+            vec![Effect::Alert(Alert { people, ..alert(AlertKind::Widened, say) })]
+        }
+        Event::ChangeApplied { change: id, alone, .. } => world
+            .changes
+            .get(id)
+            .map(|change| {
+                let mut effects = vec![Effect::ApplyChange { change: *id }];
+                if change.widening {
+                    let who = match (&change.confirmed_by, alone) {
+                        (Some(second), _) => format!("{} and {second}", change.proposed_by),
+                        (None, true) => format!("{} ALONE (single-administrator)", change.proposed_by),
+                        (None, false) => change.proposed_by.to_string(),
+                    };
+                    let say = format!("Halligan was changed by {who}: {}", first_line(&change.summary));
+                    effects.push(Effect::Alert(alert(AlertKind::Widened, say)));
+                }
+                effects
+            })
+            .unwrap_or_default(),
         Event::IncidentOpened { incident } => vec![of_incident(world, incident.id, "opened")],
         Event::IncidentMitigated { incident, .. } => {
             vec![of_incident(world, *incident, "mitigated: its access ends now")]
@@ -320,6 +375,10 @@ fn of_incident(world: &World, id: crate::ids::IncidentId, what: &str) -> Effect 
     Effect::Alert(Alert { incident: Some(id), ..alert(AlertKind::Incident, format!("{label} {what}")) })
 }
 
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
 /// The name that serde gives a unit variant.
 fn serde_name(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
@@ -333,6 +392,6 @@ pub fn incident_of(world: &World) -> Option<crate::ids::IncidentId> {
         DocumentRef::Grant(id) => world.grants.get(id).and_then(|found| found.incident),
         DocumentRef::Session(id) => world.sessions.get(id).and_then(|found| found.incident),
         DocumentRef::Review(id) => world.reviews.get(id).and_then(|found| found.incident),
-        DocumentRef::Standing(_) => None,
+        DocumentRef::Standing(_) | DocumentRef::Change(_) => None,
     })
 }

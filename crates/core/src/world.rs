@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Catalog, ResolvedEntitlement};
+use crate::change::ProposedChange;
 use crate::command::{Command, DocumentRef, Due, Need};
 use crate::grant::Grant;
-use crate::ids::{EntitlementName, GrantId, IncidentId, PersonId, RequestId, ReviewId, SessionId};
+use crate::ids::{ChangeId, EntitlementName, GrantId, IncidentId, PersonId, RequestId, ReviewId, SessionId};
 use crate::incident::Incident;
 use crate::refusal::Refusal;
 use crate::request::Request;
@@ -28,6 +29,8 @@ pub struct World {
     pub reviews: BTreeMap<ReviewId, Review>,
     /// Standings.
     pub standings: BTreeMap<PersonId, Standing>,
+    /// Changes that wait for a second person, or did.
+    pub changes: BTreeMap<ChangeId, ProposedChange>,
     /// What has been looked for.
     pub known: BTreeSet<DocumentRef>,
     /// What `apply` has changed since the world was loaded.
@@ -66,6 +69,7 @@ getters! {
     session session_mut sessions SessionId => Session, "session";
     incident incident_mut incidents IncidentId => Incident, "incident";
     review review_mut reviews ReviewId => Review, "review";
+    change change_mut changes ChangeId => ProposedChange, "change";
 }
 
 impl World {
@@ -97,6 +101,7 @@ pub fn needs(
         Command::Decide { request, .. }
         | Command::TakeBack { request }
         | Command::Withdraw { request }
+        | Command::AttestSeverity { request }
         | Command::Bypass { request, .. } => need.request(*request),
         Command::Escalate { request, incident, .. } => {
             need.request(*request);
@@ -135,10 +140,16 @@ pub fn needs(
         | Command::AddNote { incident, .. }
         | Command::AddLink { incident, .. }
         | Command::CloseIncident { incident }
-        | Command::CloseUnproven { incident, .. }
-        | Command::Reopen { incident, .. }
-        | Command::JudgeChange { incident, .. } => need.document(DocumentRef::Incident(*incident)),
-        Command::Mitigate { incident } => {
+        | Command::Reopen { incident, .. } => need.document(DocumentRef::Incident(*incident)),
+        Command::JudgeChange { incident, change, .. } => {
+            need.document(DocumentRef::Incident(*incident));
+            if let Some(found) = world.incidents.get(incident)
+                && let Some(change) = found.changes.get(*change as usize)
+            {
+                need.session(change.session);
+            }
+        }
+        Command::Mitigate { incident } | Command::CloseUnproven { incident, .. } => {
             need.document(DocumentRef::Incident(*incident));
             if let Some(found) = world.incidents.get(incident) {
                 for (grant, settled) in &found.grants {
@@ -151,6 +162,11 @@ pub fn needs(
                 }
             }
         }
+        Command::ProposeChange(change) => need.document(DocumentRef::Change(change.id)),
+        Command::ConfirmChange { change, .. } | Command::RejectChange { change, .. } => {
+            need.document(DocumentRef::Change(*change));
+        }
+        Command::Wake(Due::Change(change)) => need.document(DocumentRef::Change(*change)),
         Command::StartReview { review }
         | Command::JudgeReview { review, .. }
         | Command::DeferReview { review, .. }
@@ -205,6 +221,10 @@ impl Needs<'_> {
         self.document(DocumentRef::Grant(id));
         if let Some(grant) = self.world.grants.get(&id) {
             self.request(grant.request);
+            // Who approved more time took part as well.
+            for request in grant.extended_by.iter().chain(&grant.pending_extension) {
+                self.document(DocumentRef::Request(*request));
+            }
         }
     }
     fn session(&mut self, id: SessionId) {
@@ -220,8 +240,11 @@ impl Needs<'_> {
             if let Some(incident) = review.incident {
                 self.document(DocumentRef::Incident(incident));
             }
+            if let Some(request) = review.request {
+                self.document(DocumentRef::Request(request));
+            }
             if let Some(grant) = review.grant {
-                self.document(DocumentRef::Grant(grant));
+                self.grant(grant);
             }
         }
     }

@@ -44,7 +44,8 @@ pub struct Catalog {
     /// Findings of `check` that somebody has accepted by name.
     pub waivers: Vec<CatalogWaiver>,
     /// When each person, membership and office was first seen; written by `apply`, never by hand.
-    /// Keys: `person:anna`, `group:sre:anna`, `office:auditor:anna`.
+    /// Keys: `person:anna`, `group:sre:anna`, `office:auditor:anna`, `schedule:sre-primary:anna`, `manager:ben:anna`
+    /// (anna is ben's manager). What is not dated counts as old.
     #[schemars(skip)]
     pub since: BTreeMap<String, Time>,
 }

@@ -62,18 +62,7 @@ impl Catalog {
     /// Is this person among them?
     pub fn is_among(&self, person: &PersonId, who: &[Who], context: WhoContext<'_>) -> bool {
         let present = self.people.get(person).is_some_and(|found| !found.left);
-        present
-            && who.iter().any(|one| match one {
-                Who::Anyone(all) => *all,
-                Who::Person(id) => id == person,
-                Who::Group(name) => self.groups.get(name).is_some_and(|group| group.members.contains(person)),
-                Who::Office(office) => self.holds(person, *office),
-                other => {
-                    let mut people = BTreeSet::new();
-                    self.add_people(other, context, &mut people, 0);
-                    people.contains(person)
-                }
-            })
+        present && who.iter().any(|one| self.way_since(person, one, context, 0).is_some())
     }
 
     /// Does this person hold the office?
@@ -117,22 +106,53 @@ impl Catalog {
         names(one, other) || names(other, one)
     }
 
-    /// When the youngest thing that makes this person one of `who` was first seen: their entry, membership, office.
-    /// Something the catalog does not date counts as old, as at the very first `apply`.
-    pub fn member_since(&self, person: &PersonId, who: &[Who]) -> Time {
-        let seen = |key: String| self.since.get(&key).copied().unwrap_or_default();
-        let own = seen(format!("person:{person}"));
-        let ways = who.iter().filter_map(|one| match one {
-            Who::Group(name) if self.groups.get(name).is_some_and(|group| group.members.contains(person)) => {
-                Some(seen(format!("group:{name}:{person}")))
+    /// When the youngest thing that makes this person one of `who` was first seen: their entry, membership, office, turn.
+    /// Of several ways the oldest counts. None if nothing makes them one. Something that the catalog does not date counts
+    /// as old, as at the very first `apply`.
+    pub fn member_since(&self, person: &PersonId, who: &[Who], context: WhoContext<'_>) -> Option<Time> {
+        let present = self.people.get(person).is_some_and(|found| !found.left);
+        let way = who.iter().filter_map(|one| self.way_since(person, one, context, 0)).min();
+        way.filter(|_| present).map(|way| way.max(self.seen(|| format!("person:{person}"))))
+    }
+
+    fn seen(&self, key: impl FnOnce() -> String) -> Time {
+        if self.since.is_empty() {
+            return Time::default();
+        }
+        self.since.get(&key()).copied().unwrap_or_default()
+    }
+
+    /// Since when this one way names the person.
+    fn way_since(&self, person: &PersonId, who: &Who, context: WhoContext<'_>, depth: u8) -> Option<Time> {
+        let member = |name: &Name| self.groups.get(name).is_some_and(|group| group.members.contains(person));
+        match who {
+            Who::Person(id) => (id == person).then(Time::default),
+            Who::Anyone(all) => all.then(Time::default),
+            Who::Group(name) => member(name).then(|| self.seen(|| format!("group:{name}:{person}"))),
+            Who::Office(office) => {
+                let found = self.offices.get(office)?;
+                let own =
+                    found.people.contains(person).then(|| self.seen(|| format!("office:{office}:{person}")));
+                let by_group = found.groups.iter().filter(|name| member(name)).map(|name| {
+                    self.seen(|| format!("group:{name}:{person}"))
+                        .max(self.seen(|| format!("office:{office}:{person}")))
+                });
+                own.into_iter().chain(by_group).min()
             }
-            Who::Office(office) if self.holds(person, *office) => {
-                Some(seen(format!("office:{office}:{person}")))
+            Who::OnCall(name) => {
+                let turn = self.schedules.get(name).and_then(|schedule| schedule.on_call(context.now))?;
+                (turn == *person).then(|| self.seen(|| format!("schedule:{name}:{person}")))
             }
-            Who::Group(_) | Who::Office(_) => None,
-            Who::Person(_) | Who::OnCall(_) | Who::Manager(_) | Who::Owner(_) | Who::Anyone(_) => Some(own),
-        });
-        ways.min().map_or(own, |way| way.max(own))
+            Who::Manager(true) => {
+                let manager = self.people.get(context.beneficiary)?.manager.as_ref()?;
+                (manager == person).then(|| self.seen(|| format!("manager:{}:{person}", context.beneficiary)))
+            }
+            Who::Owner(true) if depth == 0 => {
+                let owners = context.system.map(|system| system.owner.as_slice()).unwrap_or_default();
+                owners.iter().filter_map(|owner| self.way_since(person, owner, context, 1)).min()
+            }
+            Who::Manager(false) | Who::Owner(_) => None,
+        }
     }
 
     /// The entitlement that a role means on this system: its own, or that of the first profile (by name) that fits.

@@ -8,7 +8,7 @@ use crate::ids::{GrantId, Name, PersonId};
 use crate::incident::Part;
 use crate::proof::{Evidence, Finding};
 use crate::refusal::{Refusal, RefusalCode};
-use crate::request::{Mode, RequestState, Verdict, approval_standing};
+use crate::request::{Mode, RequestState, Verdict, met, reopened};
 use crate::review::{self, About, ReviewKind};
 use crate::time::{Span, Time};
 use crate::world::{Facts, World};
@@ -17,6 +17,8 @@ use crate::world::{Facts, World};
 pub const WARN_BEFORE: Span = Span::minutes(5);
 /// Looks that cannot tell are repeated after this, doubling up to [`LOOK_AT_MOST_EVERY`].
 pub const LOOK_AGAIN_AFTER: Span = Span::seconds(30);
+/// A look that nothing was heard of is asked for again after this.
+pub const LOOK_LOST_AFTER: Span = Span::minutes(2);
 /// See [`LOOK_AGAIN_AFTER`].
 pub const LOOK_AT_MOST_EVERY: Span = Span::minutes(10);
 
@@ -37,16 +39,20 @@ pub(crate) fn begin_activation(
     if now >= grant.activate_by {
         return Ok(never_begun(grant, "it was not begun within the time that an approval is good for"));
     }
+    let Some(entitlement) = facts.entitlements.get(&grant.entitlement) else {
+        return Ok(never_begun(grant, "the entitlement is not in the catalog any more"));
+    };
+    let asks = WhoContext { beneficiary: &grant.person, system: Some(&entitlement.system), now };
+    if !facts.catalog.is_among(&grant.person, &entitlement.entitlement.requested_by, asks) {
+        return Ok(never_begun(grant, "the person may not have this entitlement any more"));
+    }
     if !grant.automatic && !grant.bypassed {
-        let Some(entitlement) = facts.entitlements.get(&grant.entitlement) else {
-            return Ok(never_begun(grant, "the entitlement is not in the catalog any more"));
-        };
-        let found = approval_standing(facts, request, entitlement, now);
+        let found = met(facts, request, entitlement);
         if !found.satisfied {
             let gone = request.decisions.iter().filter(|decision| {
                 !decision.void
                     && decision.verdict == Verdict::Approve
-                    && !found.eligible.iter().any(|people| people.contains(&decision.person))
+                    && !found.counted.contains_key(&decision.person)
             });
             let why = "the approver may not approve any more".to_owned();
             let mut events: Vec<Event> = gone
@@ -57,7 +63,7 @@ pub(crate) fn begin_activation(
                 })
                 .collect();
             events.push(Event::GrantCancelled { grant: id, why });
-            events.push(Event::RequestReopened { request: request.id, lapses_at: request.lapses_at });
+            events.push(reopened(request, now));
             return Ok(events);
         }
     }
@@ -83,10 +89,10 @@ pub(crate) fn activated(
     if grant.state != GrantState::Activating || grant.fencing != fencing {
         return Ok(Vec::new());
     }
-    let mut deadline = context.now.plus(grant.duration);
-    if let Some(kept) = &grant.kept {
-        deadline = deadline.min(kept.until);
+    if context.now >= grant.activate_by {
+        return Ok(vec![failed(grant, context.now, "the connector answered after the approval had run out")]);
     }
+    let deadline = context.now.plus(grant.duration);
     Ok(vec![Event::GrantActivated { grant: id, at: context.now, deadline }])
 }
 
@@ -103,11 +109,16 @@ pub(crate) fn activation_failed(
     if grant.state != GrantState::Activating || grant.fencing != fencing {
         return Ok(Vec::new());
     }
-    let reason = reason.chars().take(500).collect();
-    Ok(vec![Event::GrantActivationFailed { grant: id, at: context.now, fencing: grant.fencing + 1, reason }])
+    Ok(vec![failed(grant, context.now, reason)])
 }
 
-/// A gateway is about to get the lease, or holds it.
+fn failed(grant: &Grant, at: Time, reason: &str) -> Event {
+    let reason = reason.chars().take(500).collect();
+    Event::GrantActivationFailed { grant: grant.id, at, fencing: grant.fencing + 1, reason }
+}
+
+/// A gateway is about to get the lease, or holds it. Heard of after the end it is taken down all the same, and the lease
+/// is revoked once more.
 pub(crate) fn lease_held(
     world: &World,
     context: &mut Context<'_>,
@@ -116,7 +127,7 @@ pub(crate) fn lease_held(
 ) -> Result<Vec<Event>, Refusal> {
     context.only_node()?;
     let grant = world.grant(id)?;
-    if grant.gateways.get(gateway) == Some(&false) || grant.state.settled() {
+    if grant.gateways.get(gateway) == Some(&false) {
         return Ok(Vec::new());
     }
     Ok(vec![Event::LeaseHeld { grant: id, gateway: gateway.clone() }])
@@ -145,11 +156,7 @@ pub(crate) fn lease_ended(
 
 /// If every required check has passed: revoked, with its proof.
 pub(crate) fn settled(grant: &Grant, now: Time) -> Option<Event> {
-    let ended = matches!(
-        grant.state,
-        GrantState::Revoking | GrantState::RevocationFailed | GrantState::ActivationFailed
-    );
-    (ended && grant.deactivated && overall(grant) == Finding::Proven)
+    (owed(grant) && grant.deactivated && overall(grant) == Finding::Proven)
         .then_some(Event::GrantRevoked { grant: grant.id, outcome: ProofOutcome::Proven { at: now } })
 }
 
@@ -163,7 +170,8 @@ pub(crate) fn deactivated(
 ) -> Result<Vec<Event>, Refusal> {
     context.only_node()?;
     let grant = world.grant(id)?;
-    if grant.deactivated || grant.fencing != fencing || grant.state.settled() {
+    // A tombstone of a grant that has not ended, or of an earlier number, proves nothing.
+    if grant.deactivated || grant.fencing != fencing || !owed(grant) {
         return Ok(Vec::new());
     }
     let mut after = grant.clone();
@@ -183,19 +191,39 @@ pub(crate) fn looked(
 ) -> Result<Vec<Event>, Refusal> {
     context.only_node()?;
     let grant = world.grant(id)?;
-    if grant.fencing != fencing || grant.state.settled() || !grant.deactivated {
+    if grant.fencing != fencing || !owed(grant) || !grant.deactivated {
         return Ok(Vec::new());
     }
+    // Both times are the connector's: before its login window is over a refusal proves nothing.
+    if grant.provable_at.is_none_or(|provable| evidence.at < provable) {
+        return Ok(Vec::new());
+    }
+    let evidence = shortened(evidence);
     let mut after = grant.clone();
-    merge(&mut after.checks, evidence);
+    merge(&mut after.checks, &evidence);
     let done = settled(&after, context.now);
     let look_at = done.is_none().then(|| context.now.plus(look_interval(grant.looks)));
-    let mut events = vec![Event::GrantLooked { grant: id, evidence: evidence.clone(), look_at }];
+    let mut events = vec![Event::GrantLooked { grant: id, evidence, look_at }];
     if overall(&after) == Finding::Failed && grant.state != GrantState::RevocationFailed {
         events.push(Event::RevocationFailed { grant: id });
     }
     events.extend(done);
     Ok(events)
+}
+
+/// Ended, and not settled.
+fn owed(grant: &Grant) -> bool {
+    matches!(grant.state, GrantState::Revoking | GrantState::RevocationFailed | GrantState::ActivationFailed)
+}
+
+/// What a node says is kept to a size.
+fn shortened(evidence: &Evidence) -> Evidence {
+    let mut evidence = evidence.clone();
+    evidence.checks.truncate(16);
+    for check in &mut evidence.checks {
+        check.detail = check.detail.chars().take(1000).collect();
+    }
+    evidence
 }
 
 fn look_interval(looks: u32) -> Span {
@@ -212,27 +240,40 @@ pub(crate) fn end(
     by: Option<&PersonId>,
     note: Option<&str>,
 ) -> Vec<Event> {
+    let took_part = by.filter(|person| **person != grant.person).and_then(|person| {
+        grant.incident.map(|incident| Event::PartTaken {
+            incident,
+            person: person.clone(),
+            part: Part::Ender,
+        })
+    });
     match grant.state {
         GrantState::Scheduled => {
-            vec![Event::GrantCancelled {
-                grant: grant.id,
-                why: note.unwrap_or("ended before it began").to_owned(),
-            }]
+            let why = note.unwrap_or("ended before it began").to_owned();
+            let mut events = vec![Event::GrantCancelled { grant: grant.id, why }];
+            events.extend(took_part);
+            events
         }
         GrantState::Activating | GrantState::Active => {
+            // Whoever comes after the deadline finds that it has ended by itself (rule 5).
+            let deadline = grant.deadline.filter(|deadline| context.now >= *deadline);
+            let unused = grant.last_session == 0;
+            let reason = match deadline {
+                Some(_) if unused => GrantEnd::NeverUsed,
+                Some(_) => GrantEnd::Expired,
+                None => reason,
+            };
             let mut events = vec![Event::GrantEnded {
                 grant: grant.id,
-                at: context.now,
+                at: deadline.unwrap_or(context.now),
                 reason,
                 by: by.cloned(),
                 note: note.map(str::to_owned),
                 fencing: grant.fencing + 1,
             }];
-            if let (Some(incident), Some(person)) =
-                (grant.incident, by.filter(|person| **person != grant.person))
-            {
-                events.push(Event::PartTaken { incident, person: person.clone(), part: Part::Ender });
-            }
+            events.extend(took_part);
+            // A request for more time has nothing to wait for any more.
+            events.extend(grant.pending_extension.map(|request| Event::RequestLapsed { request }));
             if grant.mode == Mode::Emergency {
                 events.push(review::opened(context, facts, ReviewKind::PostUse, About::grant(grant)));
             }
@@ -294,7 +335,7 @@ pub(crate) fn revoke(
     if events.is_empty() { Err(over(grant)) } else { Ok(events) }
 }
 
-fn owns(facts: &Facts<'_>, grant: &Grant, person: &PersonId, now: Time) -> bool {
+pub(crate) fn owns(facts: &Facts<'_>, grant: &Grant, person: &PersonId, now: Time) -> bool {
     facts.entitlements.get(&grant.entitlement).is_some_and(|found| {
         let context = WhoContext { beneficiary: &grant.person, system: Some(&found.system), now };
         facts.catalog.is_among(person, &found.system.owner, context)
@@ -313,13 +354,15 @@ fn unsettled(grant: &Grant) -> Result<(), Refusal> {
     }
 }
 
-/// Nobody of this grant: not its person, requester or approvers.
+/// Did this person take part in the grant: its person, requesters, and whoever decided about it or about more time?
+pub(crate) fn is_party(world: &World, grant: &Grant, person: &PersonId) -> bool {
+    let requests = std::iter::once(&grant.request).chain(&grant.extended_by);
+    *person == grant.person
+        || requests.filter_map(|id| world.requests.get(id)).any(|request| request.is_party(person))
+}
+
 fn no_party(world: &World, grant: &Grant, person: &PersonId) -> Result<(), Refusal> {
-    let request = world.request(grant.request)?;
-    let party = *person == grant.person
-        || *person == request.requester
-        || request.decisions.iter().any(|decision| decision.person == *person && !decision.void);
-    if party {
+    if is_party(world, grant, person) {
         return Err(Refusal::new(
             RefusalCode::SeparationOfDuties,
             "you took part in this grant; somebody else must do that",
@@ -399,16 +442,26 @@ pub(crate) fn keep(
     let person = context
         .officer(facts, &[OfficeName::IncidentLead, OfficeName::SecurityOfficer], "keep a grant")?
         .clone();
+    context.no_token("keep a grant")?;
     said("reason", reason, 2000)?;
-    no_party(world, grant, &person)?;
-    if grant.state != GrantState::Active {
+    if grant.person == person {
+        return Err(Refusal::new(RefusalCode::SeparationOfDuties, "nobody keeps their own access open"));
+    }
+    let Some(incident) = grant.incident else {
+        return Err(Refusal::new(
+            RefusalCode::DoesNotFit,
+            "the grant belongs to no incident, and none will end it",
+        ));
+    };
+    if !grant.in_force(context.now) {
         return Err(over(grant));
     }
     if until <= context.now || grant.deadline.is_none_or(|deadline| until > deadline) {
         return Err(Refusal::new(RefusalCode::Limit, "a grant can be kept only until its own deadline")
             .next("name an earlier time, or have it extended"));
     }
-    Ok(vec![Event::GrantKept { grant: id, kept: Kept { by: person, until, reason: reason.to_owned() } }])
+    let kept = Kept { by: person.clone(), until, reason: reason.to_owned() };
+    Ok(vec![Event::GrantKept { grant: id, kept }, Event::PartTaken { incident, person, part: Part::Lead }])
 }
 
 /// What time does to a grant.
@@ -430,18 +483,12 @@ pub(crate) fn wake(
             }
         }
         GrantState::Activating if now >= grant.activate_by => {
-            events.push(Event::GrantActivationFailed {
-                grant: id,
-                at: now,
-                fencing: grant.fencing + 1,
-                reason: "the connector did not answer in time".to_owned(),
-            });
+            events.push(failed(grant, now, "the connector did not answer in time"));
         }
         GrantState::Active => {
             let deadline = grant.deadline.unwrap_or(now);
             if now >= deadline {
-                let reason = if grant.last_session == 0 { GrantEnd::NeverUsed } else { GrantEnd::Expired };
-                events = end(context, facts, grant, reason, None, None);
+                events = end(context, facts, grant, GrantEnd::Expired, None, None);
             } else if !grant.warned && now.plus(warn_before(grant)) >= deadline {
                 events.push(Event::DeadlineNear { grant: id, deadline });
             }
@@ -454,7 +501,7 @@ pub(crate) fn wake(
                 events.push(Event::LookAsked {
                     grant: id,
                     at: now,
-                    next: now.plus(look_interval(grant.looks + 1).plus(Span::minutes(2))),
+                    next: now.plus(look_interval(grant.looks + 1).plus(LOOK_LOST_AFTER)),
                 });
             }
             if !grant.late_alerted && now >= late_from(grant, facts) {

@@ -55,6 +55,15 @@ pub struct Grant {
     pub deadline: Option<Time>,
     /// Total time spent before this grant in the same total (rule 7).
     pub earlier_total: Span,
+    /// A new approver started a new total with it.
+    #[serde(default)]
+    pub new_total: bool,
+    /// Grants whose total it continues or replaces.
+    #[serde(default)]
+    pub continues: BTreeSet<GrantId>,
+    /// A request for more time that waits for a decision.
+    #[serde(default)]
+    pub pending_extension: Option<RequestId>,
     /// Extensions counted in the running total, quick re-grants included.
     pub extensions: u8,
     /// The nearing deadline has been alerted.
@@ -174,13 +183,33 @@ pub enum ProofOutcome {
     },
 }
 
-/// The finding of the whole proof as it stands: all required checks together.
+impl Grant {
+    /// Does it give access at this time? Judged by the clock, not by the sweeper (rule 5).
+    pub fn in_force(&self, at: Time) -> bool {
+        self.state == GrantState::Active && self.deadline.is_some_and(|deadline| at < deadline)
+    }
+
+    /// Did it give access at that time, as far as is known now?
+    pub fn was_in_force(&self, at: Time) -> bool {
+        let begun = self.activated_at.is_some();
+        let end = [self.deadline, self.ended_at].into_iter().flatten().min();
+        begun && end.is_some_and(|end| at < end)
+    }
+}
+
+/// The finding of the whole proof as it stands: all required checks together. What gateways hold is known from their own
+/// reports, never from a look at the target.
 pub fn overall(grant: &Grant) -> Finding {
     let mut whole = Finding::Proven;
     for kind in &grant.required_checks {
+        if *kind == CheckKind::GatewayConnections {
+            if !no_connection_left(grant) {
+                whole = Finding::Unknown;
+            }
+            continue;
+        }
         match grant.checks.get(kind).map(|check| check.finding) {
             Some(Finding::Proven) => {}
-            _ if *kind == CheckKind::GatewayConnections && no_connection_left(grant) => {}
             Some(Finding::Failed) => return Finding::Failed,
             Some(Finding::Unknown) | None => whole = Finding::Unknown,
         }

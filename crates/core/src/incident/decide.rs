@@ -17,6 +17,10 @@ impl Incident {
     pub fn is_party(&self, person: &PersonId) -> bool {
         self.parties.get(person).is_some_and(|parts| !parts.is_empty())
     }
+    /// Is it over?
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, IncidentState::Closed | IncidentState::ClosedUnproven)
+    }
     /// `INC-7`.
     pub fn label(&self) -> String {
         format!("INC-{}", self.number)
@@ -85,6 +89,21 @@ fn seen<'a>(
     }
 }
 
+/// Somebody may still change it.
+fn going_on(incident: &Incident) -> Result<(), Refusal> {
+    if incident.is_closed() {
+        return Err(Refusal::new(RefusalCode::WrongState, format!("{} is closed", incident.label()))
+            .next("reopen it first"));
+    }
+    Ok(())
+}
+
+/// Evidence that comes late opens a closed incident again: it was closed too early (rule 9).
+pub(crate) fn late_evidence(world: &World, id: Option<IncidentId>, why: &str) -> Option<Event> {
+    let incident = world.incidents.get(&id?)?;
+    incident.is_closed().then(|| Event::IncidentReopened { incident: incident.id, why: why.to_owned() })
+}
+
 pub(crate) fn decide(
     world: &World,
     facts: &Facts<'_>,
@@ -124,6 +143,7 @@ pub(crate) fn decide(
             let person = context.person()?.clone();
             context.no_token("change a severity")?;
             said("reason", reason, 2000)?;
+            going_on(found)?;
             if !facts.catalog.severities.contains_key(severity) || found.severity == *severity {
                 return Err(Refusal::new(
                     RefusalCode::DoesNotFit,
@@ -131,21 +151,24 @@ pub(crate) fn decide(
                 ));
             }
             may_declare(facts, &person, severity)?;
-            Ok(vec![Event::SeverityChanged {
-                incident: *incident,
-                severity: severity.clone(),
-                by: person,
-                reason: reason.clone(),
-            }])
+            Ok(vec![
+                Event::SeverityChanged {
+                    incident: *incident,
+                    severity: severity.clone(),
+                    by: person.clone(),
+                    reason: reason.clone(),
+                },
+                Event::PartTaken { incident: *incident, person, part: Part::Lead },
+            ])
         }
         Command::AddNote { incident, text } => {
-            seen(world, facts, context, *incident)?;
+            going_on(seen(world, facts, context, *incident)?)?;
             said("note", text, 4000)?;
             let note = Note { by: context.person()?.clone(), at: now, text: text.clone() };
             Ok(vec![Event::NoteAdded { incident: *incident, note }])
         }
         Command::AddLink { incident, link } => {
-            seen(world, facts, context, *incident)?;
+            going_on(seen(world, facts, context, *incident)?)?;
             said("link", link, 500)?;
             Ok(vec![Event::LinkAdded { incident: *incident, link: link.clone() }])
         }
@@ -154,7 +177,7 @@ pub(crate) fn decide(
             let found = seen(world, facts, context, *incident)?;
             let person = context.officer(facts, &LEADS, "close an incident")?.clone();
             context.no_token("close an incident")?;
-            if matches!(found.state, IncidentState::Closed | IncidentState::ClosedUnproven) {
+            if found.is_closed() {
                 return Err(Refusal::new(RefusalCode::WrongState, "the incident is closed already"));
             }
             let blocked = blockers(found);
@@ -176,6 +199,7 @@ pub(crate) fn decide(
         Command::Reopen { incident, reason } => {
             let found = seen(world, facts, context, *incident)?;
             context.officer(facts, &LEADS, "reopen an incident")?;
+            context.no_token("reopen an incident")?;
             said("reason", reason, 2000)?;
             if found.state == IncidentState::Open {
                 return Err(Refusal::new(RefusalCode::WrongState, "the incident is open"));
@@ -183,24 +207,27 @@ pub(crate) fn decide(
             Ok(vec![Event::IncidentReopened { incident: *incident, why: reason.clone() }])
         }
         Command::JudgeChange { incident, change, fate, note } => {
-            let found = seen(world, facts, context, *incident)?;
-            let person = context
-                .officer(
-                    facts,
-                    &[OfficeName::PlatformOwner, OfficeName::IncidentLead, OfficeName::SecurityOfficer],
-                    "judge a change",
-                )?
-                .clone();
-            context.no_token("judge a change")?;
-            text("note", note, 2000)?;
+            let found = world.incident(*incident)?;
+            let person = context.person()?.clone();
             let change_found = found
                 .changes
                 .get(*change as usize)
                 .ok_or_else(|| Refusal::not_found(format_args!("change {change}")))?;
+            let session = world.sessions.get(&change_found.session);
+            let grant = session.and_then(|session| world.grants.get(&session.grant));
+            let owner = grant.is_some_and(|grant| grant::owns(facts, grant, &person, now));
+            if !owner {
+                seen(world, facts, context, *incident)?;
+                let offices =
+                    [OfficeName::PlatformOwner, OfficeName::IncidentLead, OfficeName::SecurityOfficer];
+                context.officer(facts, &offices, "judge a change")?;
+            }
+            context.no_token("judge a change")?;
+            text("note", note, 2000)?;
             if change_found.judged.is_some() {
                 return Err(Refusal::new(RefusalCode::WrongState, "this change has been judged already"));
             }
-            if world.sessions.get(&change_found.session).is_some_and(|session| session.person == person)
+            if session.is_some_and(|session| session.person == person)
                 || found.parties.get(&person).is_some_and(|parts| parts.contains(&Part::Beneficiary))
             {
                 return Err(Refusal::new(
@@ -237,7 +264,7 @@ fn mitigate(
 ) -> Result<Vec<Event>, Refusal> {
     let incident = seen(world, facts, context, id)?;
     let person = context.officer(facts, &LEADS, "mitigate an incident")?.clone();
-    if incident.state != IncidentState::Open {
+    if !matches!(incident.state, IncidentState::Open | IncidentState::Closing) {
         return Err(Refusal::new(RefusalCode::WrongState, "only an open incident can be mitigated"));
     }
     let mut events = vec![Event::IncidentMitigated { incident: id, at: context.now, by: person.clone() }];
@@ -249,17 +276,13 @@ fn mitigate(
             continue;
         }
         let Some(grant) = world.grants.get(grant_id) else { continue };
-        let kept = grant.kept.as_ref().is_some_and(|kept| kept.until > context.now)
-            && grant.state == GrantState::Active;
+        let kept =
+            grant.kept.as_ref().is_some_and(|kept| kept.until > context.now) && grant.in_force(context.now);
         if !kept {
-            events.extend(grant::end(
-                context,
-                facts,
-                grant,
-                GrantEnd::IncidentMitigated,
-                Some(&person),
-                Some("the incident was mitigated"),
-            ));
+            let note = Some("the incident was mitigated");
+            let ended = grant::end(context, facts, grant, GrantEnd::IncidentMitigated, Some(&person), note);
+            // Requests for more time are among those that wait in the incident.
+            events.extend(ended.into_iter().filter(|event| !matches!(event, Event::RequestLapsed { .. })));
         }
     }
     Ok(events)
@@ -296,12 +319,24 @@ fn close_unproven(
             "you took part in this incident; two people who did not must end it",
         ));
     }
-    if matches!(incident.state, IncidentState::Closed | IncidentState::ClosedUnproven) {
+    if incident.is_closed() {
         return Err(Refusal::new(RefusalCode::WrongState, "the incident is closed already"));
     }
     if !incident.open_sessions.is_empty() {
         return Err(Refusal::new(RefusalCode::Blocked, "sessions are still open")
             .next("end them with `halligan sessions terminate`"));
+    }
+    // Proof may be missing; access may not go on.
+    let owed = incident.grants.iter().filter(|(_, settled)| !**settled);
+    let going_on = owed.filter_map(|(id, _)| world.grants.get(id)).any(|grant| {
+        matches!(grant.state, GrantState::Scheduled | GrantState::Activating | GrantState::Active)
+    });
+    if going_on || !incident.pending_requests.is_empty() {
+        return Err(Refusal::new(
+            RefusalCode::Blocked,
+            "grants are in force or requests wait for a decision",
+        )
+        .next("end them with `halligan incident mitigate`"));
     }
     if incident.unproven.contains_key(&person) {
         return Err(Refusal::new(

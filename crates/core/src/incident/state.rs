@@ -90,6 +90,10 @@ pub enum Part {
     Ender,
     /// Waived a proof or a gap.
     Waiver,
+    /// Vouched for a severity.
+    Attestor,
+    /// Led it: changed its severity, kept a grant.
+    Lead,
 }
 
 /// Something that a session changed.

@@ -24,11 +24,11 @@ pub struct Standing {
 
 /// Why this person never counts as an approver of this request, whatever the step.
 pub fn barred(facts: &Facts<'_>, request: &Request, person: &PersonId) -> Option<String> {
-    if *person == request.beneficiary || *person == request.requester {
+    let asked = || [&request.beneficiary, &request.requester].into_iter().chain(&request.earlier_requesters);
+    if asked().any(|other| other == person) {
         return Some("nobody approves what they asked for or will use themselves".to_owned());
     }
-    let catalog = facts.catalog;
-    if catalog.is_deputy(person, &request.beneficiary) || catalog.is_deputy(person, &request.requester) {
+    if asked().any(|other| facts.catalog.is_deputy(person, other)) {
         return Some("a deputy of the person who asks does not count as approver".to_owned());
     }
     if request.new_total && request.earlier_approvers.contains(person) {
@@ -39,31 +39,66 @@ pub fn barred(facts: &Facts<'_>, request: &Request, person: &PersonId) -> Option
     None
 }
 
-/// Everybody who may approve this step now. The fallback is asked only when nobody else is left.
+/// Do these words name the person, and have they for long enough (rule 4)?
+fn named(
+    facts: &Facts<'_>,
+    request: &Request,
+    person: &PersonId,
+    who: &[Who],
+    context: WhoContext<'_>,
+) -> bool {
+    let age = facts.catalog.settings.approver_minimum_age;
+    facts.catalog.member_since(person, who, context).is_some_and(|since| since.plus(age) <= context.now)
+        && barred(facts, request, person).is_none()
+}
+
+/// Who of those that these words name may approve.
+fn of(facts: &Facts<'_>, request: &Request, who: &[Who], context: WhoContext<'_>) -> BTreeSet<PersonId> {
+    let mut people = facts.catalog.people_of(who, context);
+    people.retain(|person| named(facts, request, person, who, context));
+    people
+}
+
+/// Everybody who may approve this step at that time. The fallback is asked only when too few others are left.
 pub(crate) fn eligible(
     facts: &Facts<'_>,
     request: &Request,
     entitlement: &ResolvedEntitlement,
     step: &OpenStep,
-    now: Time,
+    at: Time,
 ) -> BTreeSet<PersonId> {
-    let context = WhoContext { beneficiary: &request.beneficiary, system: Some(&entitlement.system), now };
-    let of = |who: &[Who]| {
-        let mut people = facts.catalog.people_of(who, context);
-        people.retain(|person| {
-            let since = facts.catalog.member_since(person, who);
-            barred(facts, request, person).is_none()
-                && since.plus(facts.catalog.settings.approver_minimum_age) <= now
-        });
-        people
-    };
-    let people = of(&step.approvers);
+    let context =
+        WhoContext { beneficiary: &request.beneficiary, system: Some(&entitlement.system), now: at };
+    let people = of(facts, request, &step.approvers_at(request.timers_from, at), context);
     if people.len() >= usize::from(step.step.quorum.max(1)) || step.step.fallback.is_empty() {
         return people;
     }
-    let mut wider = of(&step.step.fallback);
+    let mut wider = of(facts, request, &step.step.fallback, context);
     wider.extend(people);
     wider
+}
+
+/// May this person approve this step at that time? The same question as [`eligible`], asked for one person.
+///
+/// Asked for an approval that was given, `at` is when it was given: approvers are resolved when they decide. The catalog is
+/// always the one in force now, so that a removal bites at once (rule 4), while the end of a turn on call does not.
+pub(crate) fn may_approve(
+    facts: &Facts<'_>,
+    request: &Request,
+    entitlement: &ResolvedEntitlement,
+    step: &OpenStep,
+    person: &PersonId,
+    at: Time,
+) -> bool {
+    let context =
+        WhoContext { beneficiary: &request.beneficiary, system: Some(&entitlement.system), now: at };
+    let who = step.approvers_at(request.timers_from, at);
+    if named(facts, request, person, &who, context) {
+        return true;
+    }
+    !step.step.fallback.is_empty()
+        && named(facts, request, person, &step.step.fallback, context)
+        && of(facts, request, &who, context).len() < usize::from(step.step.quorum.max(1))
 }
 
 /// Does this kind of second factor count for the step?
@@ -78,8 +113,25 @@ pub fn standing(
     entitlement: &ResolvedEntitlement,
     now: Time,
 ) -> Standing {
-    let eligible: Vec<BTreeSet<PersonId>> =
+    let eligible =
         request.steps.iter().map(|step| eligible(facts, request, entitlement, step, now)).collect();
+    let met = met(facts, request, entitlement);
+    Standing { satisfied: met.satisfied, counted: met.counted, missing: met.missing, eligible }
+}
+
+/// What the approvals given are worth.
+pub(crate) struct Met {
+    /// Every step is met, by enough distinct people.
+    pub satisfied: bool,
+    /// Whose approval counts for which step, by index.
+    pub counted: BTreeMap<PersonId, usize>,
+    /// Approvals still missing, by step.
+    pub missing: Vec<usize>,
+}
+
+/// Matches approvals to steps.
+pub(crate) fn met(facts: &Facts<'_>, request: &Request, entitlement: &ResolvedEntitlement) -> Met {
+    // The last decision of each person counts, if it was not made void.
     let approvals: BTreeMap<&PersonId, &Decision> = request
         .decisions
         .iter()
@@ -93,9 +145,18 @@ pub fn standing(
         .enumerate()
         .flat_map(|(index, step)| std::iter::repeat_n(index, usize::from(step.step.quorum.max(1))))
         .collect();
-    let fits = |person: &PersonId, decision: &Decision, step: usize| {
-        eligible.get(step).is_some_and(|people| people.contains(person))
-            && request.steps.get(step).is_some_and(|step| factor_counts(step, decision.factor))
+    let allowed: BTreeMap<&PersonId, Vec<bool>> = approvals
+        .values()
+        .map(|decision| {
+            let steps = request.steps.iter().map(|step| {
+                factor_counts(step, decision.factor)
+                    && may_approve(facts, request, entitlement, step, &decision.person, decision.at)
+            });
+            (&decision.person, steps.collect())
+        })
+        .collect();
+    let fits = |person: &PersonId, _: &Decision, step: usize| {
+        allowed.get(person).and_then(|steps| steps.get(step)).copied().unwrap_or(false)
     };
     let people: Vec<(&PersonId, &Decision)> = approvals.into_iter().collect();
     let mut holder: Vec<Option<usize>> = vec![None; slots.len()];
@@ -122,7 +183,7 @@ pub fn standing(
         .filter(|(person, decision)| (0..request.steps.len()).any(|step| fits(person, decision, step)));
     let enough = distinct.count() >= usize::from(request.distinct_approvers);
     let satisfied = enough && !slots.is_empty() && missing.iter().all(|count| *count == 0);
-    Standing { satisfied, counted, missing, eligible }
+    Met { satisfied, counted, missing }
 }
 
 /// Kuhn's algorithm: tries to give `person` a slot, moving others to slots that they fit as well.

@@ -1,16 +1,16 @@
-//! Filing a request, extending a grant, escalating: the question is put together and checked against the catalog.
+//! Filing a request, extending a grant: the question is put together and checked against the catalog.
 
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
 use super::approval::standing;
+use super::scenario::{fits_link, fits_scenario};
 use super::{Mode, OpenStep, Request, RequestState, granted};
-use crate::catalog::{Durations, PolicyRule, ResolvedEntitlement, SeverityWord, WhoContext};
+use crate::catalog::{PolicyRule, ResolvedEntitlement, SeverityWord, WhoContext};
 use crate::command::FileRequest;
 use crate::decide::{Context, text};
 use crate::event::Event;
-use crate::grant::GrantState;
 use crate::ids::{GrantId, IncidentId, Name, PersonId, RequestId};
 use crate::incident::{self, IncidentState, Part};
 use crate::refusal::{Refusal, RefusalCode};
@@ -36,7 +36,7 @@ pub(crate) fn file(
             context.fresh_factor(facts)?;
         }
     }
-    let ask = Ask { requester, file, extends: None };
+    let ask = Ask { requester, file, extends: None, earlier_requesters: BTreeSet::new() };
     put_together(world, facts, context, &ask)
 }
 
@@ -56,12 +56,19 @@ pub(crate) fn extend(
     if grant.person != requester {
         return Err(Refusal::not_found(format_args!("grant {id}")));
     }
-    if grant.state != GrantState::Active || grant.deadline.is_none_or(|deadline| deadline <= context.now) {
+    if !grant.in_force(context.now) {
         return Err(Refusal::new(
             RefusalCode::WrongState,
             "failed to extend: the grant is not active any more",
         )
         .next("ask for it again with `halligan request`"));
+    }
+    if let Some(asked) = grant.pending_extension {
+        return Err(Refusal::new(
+            RefusalCode::WrongState,
+            format!("more time has been asked for already ({asked})"),
+        )
+        .next("wait for the decision, or withdraw it and ask anew"));
     }
     let parent = world.request(grant.request)?;
     let file = FileRequest {
@@ -80,13 +87,21 @@ pub(crate) fn extend(
         duration: Some(duration),
         batch: None,
     };
-    put_together(world, facts, context, &Ask { requester, file: &file, extends: Some(id) })
+    let mut earlier_requesters = parent.earlier_requesters.clone();
+    earlier_requesters.insert(parent.requester.clone());
+    put_together(
+        world,
+        facts,
+        context,
+        &Ask { requester, file: &file, extends: Some(id), earlier_requesters },
+    )
 }
 
 struct Ask<'a> {
     requester: PersonId,
     file: &'a FileRequest,
     extends: Option<GrantId>,
+    earlier_requesters: BTreeSet<PersonId>,
 }
 
 fn put_together(
@@ -107,20 +122,26 @@ fn put_together(
             Refusal::new(RefusalCode::Incomplete, "a request needs a reason").next("add --reason \"…\"")
         );
     }
+    if let Some(why) = &file.why_not_lower {
+        text("reason why a lower step is not enough", why, 2000)?;
+    }
     may_ask(facts, &ask.requester, &file.beneficiary, entitlement, now)?;
     let severity = match file.mode {
         Mode::Standard => None,
+        // More time is as grave as the grant is; its scenario was invoked when that was asked for.
+        Mode::Emergency if ask.extends.is_some() => file.severity.clone(),
         Mode::Emergency => Some(fits_scenario(facts, &ask.requester, file, entitlement, now)?),
     };
     fits_link(entitlement, file.link.as_deref())?;
     let durations = entitlement.entitlement.durations_at(severity.as_ref());
     let duration = file.duration.unwrap_or(durations.default);
-    if duration == Span::ZERO || duration > durations.longest {
+    let longest = durations.longest.min(durations.ceiling);
+    if duration == Span::ZERO || duration > longest {
         return Err(Refusal::new(
             RefusalCode::Limit,
-            format!("{} may be held for at most {} at a time", file.entitlement, durations.longest),
+            format!("{} may be held for at most {longest} at a time", file.entitlement),
         )
-        .next(format!("ask for --for {} or less", durations.longest)));
+        .next(format!("ask for --for {longest} or less")));
     }
     let mut events = Vec::new();
     let incident = match file.mode {
@@ -148,7 +169,6 @@ fn put_together(
     };
     let id: RequestId = context.ids.make();
     let (policy, rule) = rule_for(facts, entitlement, file.mode, severity.as_ref())?;
-    let total = running_total(world, facts, ask, incident, durations, duration, now);
     let sensitivity = sensitivity(facts, entitlement)?;
     let mut request = Request {
         id,
@@ -158,16 +178,17 @@ fn put_together(
         entitlement: file.entitlement.clone(),
         mode: file.mode,
         severity,
-        severity_attested: file.severity_attested,
-        scenario: file.scenario.clone(),
+        severity_attested: file.severity_attested && file.mode == Mode::Emergency,
+        scenario: file.scenario.clone().filter(|_| file.mode == Mode::Emergency),
         incident,
         reason: file.reason.clone(),
         link: file.link.clone(),
         why_not_lower: file.why_not_lower.clone(),
         duration,
         extends: ask.extends,
-        new_total: total.new_total,
-        earlier_approvers: total.approvers,
+        new_total: false,
+        earlier_approvers: BTreeSet::new(),
+        earlier_requesters: ask.earlier_requesters.clone(),
         filed_at: now,
         timers_from: now,
         lapses_at: now.plus(facts.catalog.settings.request_lapses_after),
@@ -185,34 +206,49 @@ fn put_together(
         grant: None,
     };
     set_digests(&mut request);
+    let total = running_total(world, facts, &request, entitlement, now);
+    request.new_total = total.new_total;
+    request.earlier_approvers = total.approvers;
     if let Some(incident) = incident {
         for (person, part) in [(&ask.requester, Part::Requester), (&file.beneficiary, Part::Beneficiary)] {
             events.push(Event::PartTaken { incident, person: person.clone(), part });
         }
     }
-    let automatic = approves_itself(world, facts, &request, rule, sensitivity.0, now);
-    if !automatic && request.steps.is_empty() {
-        return Err(Refusal::new(
-            RefusalCode::Limit,
-            format!("policy {policy} approves this by itself only within its limits, and they are passed"),
-        )
-        .next("ask for a shorter time, or speak to a security officer"));
-    }
-    if !automatic {
+    let approved = approves_itself(world, facts, &request, rule, sensitivity.0, now);
+    decidable(&request, &approved)?;
+    if !approved.yes() {
         mark_blocked(facts, &mut request, entitlement, now);
     }
     events.push(Event::RequestFiled { request: Box::new(request.clone()) });
-    if automatic {
+    if approved.yes() {
         request.automatic = true;
-        events.extend(granted(world, facts, context, &request, entitlement)?);
-        events.push(crate::review::opened(
-            context,
-            facts,
-            ReviewKind::RetroactiveApproval,
-            crate::review::About::request(&request),
-        ));
+        let found = granted(world, facts, context, &request, entitlement)?;
+        events.extend(found.events);
+        let mut about = crate::review::About::request(&request);
+        about.grant = found.grant;
+        events.push(crate::review::opened(context, facts, ReviewKind::RetroactiveApproval, about));
     }
     Ok(events)
+}
+
+/// A request that nobody could ever decide is refused: policy would have approved it only within its limits.
+pub(crate) fn decidable(request: &Request, approved: &Approves) -> Result<(), Refusal> {
+    if !request.steps.is_empty() {
+        return Ok(());
+    }
+    match approved {
+        Approves::Yes | Approves::OnceAttested => Ok(()),
+        Approves::No => {
+            let policy = &request.policy;
+            Err(Refusal::new(
+                RefusalCode::Limit,
+                format!(
+                    "policy {policy} approves this by itself only within its limits, and they are passed"
+                ),
+            )
+            .next("ask for a shorter time, or speak to a security officer"))
+        }
+    }
 }
 
 /// Marks steps that nobody may approve: blocked and alerting, never satisfied (rule 3).
@@ -240,7 +276,7 @@ pub(crate) fn open_steps(rule: &PolicyRule) -> Vec<OpenStep> {
         .collect()
 }
 
-fn may_ask(
+pub(crate) fn may_ask(
     facts: &Facts<'_>,
     requester: &PersonId,
     beneficiary: &PersonId,
@@ -258,109 +294,6 @@ fn may_ask(
         return Err(Refusal::not_found(format_args!("entitlement {}", entitlement.name)));
     }
     Ok(())
-}
-
-/// Rule 1: person, entitlement and severity fit the scenario, and its criteria are confirmed.
-pub(crate) fn fits_scenario(
-    facts: &Facts<'_>,
-    requester: &PersonId,
-    file: &FileRequest,
-    entitlement: &ResolvedEntitlement,
-    now: Time,
-) -> Result<Name, Refusal> {
-    let unfit = |say: String| Refusal::new(RefusalCode::DoesNotFit, say);
-    if !entitlement.entitlement.emergency {
-        return Err(unfit(format!("{} cannot be had in an emergency", entitlement.name)));
-    }
-    let severity = file.severity.as_ref().ok_or_else(|| {
-        Refusal::new(RefusalCode::Incomplete, "an emergency request needs a severity")
-            .next("add --severity sev1")
-    })?;
-    let scenario_name = file.scenario.as_ref().ok_or_else(|| {
-        Refusal::new(RefusalCode::Incomplete, "an emergency request needs a scenario")
-            .next("see `halligan catalog scenarios`, then add --scenario NAME")
-    })?;
-    let scenario = facts
-        .catalog
-        .scenarios
-        .get(scenario_name)
-        .ok_or_else(|| unfit(format!("there is no scenario {scenario_name}")))?;
-    let known = facts
-        .catalog
-        .severities
-        .get(severity)
-        .ok_or_else(|| unfit(format!("there is no severity {severity}")))?;
-    let context = WhoContext { beneficiary: requester, system: Some(&entitlement.system), now };
-    if !known.declared_by.is_empty() && !facts.catalog.is_among(requester, &known.declared_by, context) {
-        return Err(Refusal::new(RefusalCode::NotAllowed, format!("you may not declare {severity}"))
-            .next("ask somebody who may, or choose a lower severity"));
-    }
-    if !scenario.severities.is_empty() && !scenario.severities.contains(severity) {
-        return Err(unfit(format!("scenario {scenario_name} is not for {severity}")));
-    }
-    if !facts.catalog.is_among(requester, &scenario.invoked_by, context) {
-        return Err(Refusal::new(
-            RefusalCode::NotAllowed,
-            format!("you may not invoke scenario {scenario_name}"),
-        ));
-    }
-    if !scenario.scope.iter().any(|scope| scope.covers(&entitlement.system, &entitlement.name.role)) {
-        return Err(unfit(format!("{} is not in the scope of scenario {scenario_name}", entitlement.name)));
-    }
-    if !file.criteria_confirmed && !scenario.criteria.is_empty() {
-        return Err(Refusal::new(
-            RefusalCode::Incomplete,
-            format!(
-                "the criteria of scenario {scenario_name} are not confirmed: {}",
-                scenario.criteria.join("; ")
-            ),
-        )
-        .next("read them, and add --confirm-criteria if all of them hold"));
-    }
-    if entitlement.entitlement.ladder > scenario.first_step
-        && file.why_not_lower.as_deref().is_none_or(|why| why.trim().is_empty())
-    {
-        return Err(Refusal::new(
-            RefusalCode::Incomplete,
-            format!("{} is higher on the ladder than this scenario begins with", entitlement.name),
-        )
-        .next("say why a lower step is not enough: --why-not-lower \"…\""));
-    }
-    Ok(severity.clone())
-}
-
-fn fits_link(entitlement: &ResolvedEntitlement, link: Option<&str>) -> Result<(), Refusal> {
-    let Some(pattern) = &entitlement.entitlement.link_pattern else {
-        return link.map_or(Ok(()), |link| text("link", link, 500));
-    };
-    match link {
-        Some(link) if matches_pattern(pattern, link) => text("link", link, 500),
-        _ => Err(Refusal::new(
-            RefusalCode::Incomplete,
-            format!("{} needs a link to a ticket of the form {pattern}", entitlement.name),
-        )
-        .next("add --ticket …")),
-    }
-}
-
-/// `*` stands for any characters; everything else for itself.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        match rest.find(part) {
-            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
-            None => return false,
-        }
-    }
-    true
 }
 
 /// The policy and its rule for this request.
@@ -407,6 +340,23 @@ pub(crate) fn sensitivity(
     }
 }
 
+/// Does policy approve by itself?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Approves {
+    /// It does.
+    Yes,
+    /// It would if somebody else vouched for the severity.
+    OnceAttested,
+    /// A person must.
+    No,
+}
+
+impl Approves {
+    pub(crate) fn yes(self) -> bool {
+        self == Self::Yes
+    }
+}
+
 /// Rule 3: automatic approval within its limits.
 pub(crate) fn approves_itself(
     world: &World,
@@ -415,47 +365,52 @@ pub(crate) fn approves_itself(
     rule: &PolicyRule,
     class_permits: bool,
     now: Time,
-) -> bool {
-    let Some(automatic) = &rule.automatic else { return false };
+) -> Approves {
+    let Some(automatic) = &rule.automatic else { return Approves::No };
     let settings = &facts.catalog.settings;
     let standing = world.standing(&request.beneficiary);
     let today = standing.automatic.iter().filter(|at| now.since(**at) < Span::days(1)).count();
     let denied = standing.denials.iter().any(|(entitlement, at)| {
         *entitlement == request.entitlement && now.since(*at) < settings.denial_blocks_automatic
     });
-    class_permits
+    let within = class_permits
         && !request.new_total
         && request.distinct_approvers == 0
         && request.duration <= automatic.longest
-        && (automatic.severity == SeverityWord::Claimed || request.severity_attested)
         && today < automatic.per_person_and_day as usize
-        && !denied
+        && !denied;
+    match (within, automatic.severity) {
+        (false, _) => Approves::No,
+        (true, SeverityWord::Attested) if !request.severity_attested => Approves::OnceAttested,
+        (true, _) => Approves::Yes,
+    }
 }
 
-struct Total {
-    new_total: bool,
-    approvers: BTreeSet<PersonId>,
+/// Where the running total of a request's person and entitlement stands (rule 7).
+pub(crate) struct Total {
+    /// This request would pass the ceiling or the number of extensions: only a new approver may grant it.
+    pub new_total: bool,
+    /// Who approved in the running total.
+    pub approvers: BTreeSet<PersonId>,
 }
 
 /// Rule 7: an extension, or a new grant soon after the last, continues a total; at the ceiling somebody else starts a new one.
-fn running_total(
+pub(crate) fn running_total(
     world: &World,
     facts: &Facts<'_>,
-    ask: &Ask<'_>,
-    incident: Option<IncidentId>,
-    durations: &Durations,
-    duration: Span,
+    request: &Request,
+    entitlement: &ResolvedEntitlement,
     now: Time,
 ) -> Total {
-    let standing = world.standing(&ask.file.beneficiary);
-    match standing.running_use(&ask.file.entitlement, incident, now, facts.catalog.settings.regrant_window) {
-        Some(used) => Total {
-            new_total: used.total.plus(duration) > durations.ceiling
-                || used.extensions >= durations.extensions,
-            approvers: used.approvers.clone(),
-        },
-        None => Total { new_total: duration > durations.ceiling, approvers: BTreeSet::new() },
-    }
+    let durations = entitlement.entitlement.durations_at(request.severity.as_ref());
+    let window = facts.catalog.settings.regrant_window;
+    let running =
+        world.standing(&request.beneficiary).running(&request.entitlement, request.incident, now, window);
+    running.map_or(Total { new_total: false, approvers: BTreeSet::new() }, |running| Total {
+        new_total: running.total.plus(request.duration) > durations.ceiling
+            || running.extensions >= durations.extensions,
+        approvers: running.approvers,
+    })
 }
 
 /// Joins an incident that exists; one that was settled opens again (rule: a new request for it reopens it).
@@ -515,19 +470,5 @@ mod erased {
         fn text(&self) -> &str {
             self
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn link_patterns() {
-        assert!(matches_pattern("OPS-*", "OPS-123"));
-        assert!(!matches_pattern("OPS-*", "DEV-123"));
-        assert!(matches_pattern("https://*/browse/*", "https://t.example/browse/OPS-1"));
-        assert!(!matches_pattern("OPS-1", "OPS-12"));
-        assert!(matches_pattern("*", ""));
     }
 }

@@ -1,10 +1,11 @@
 //! The request: exactly one entitlement for one person.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{FactorKind, Step, Who};
+use crate::catalog::{FactorKind, Step, TimerAction, Who};
 use crate::ids::{BatchId, EntitlementName, GrantId, IncidentId, Name, PersonId, RequestId};
 use crate::time::{Span, Time};
 
@@ -45,6 +46,9 @@ pub struct Request {
     pub new_total: bool,
     /// Approvers of the running total, who cannot start a new one.
     pub earlier_approvers: BTreeSet<PersonId>,
+    /// Who asked for the grant that this extends: they approve neither (rule 2).
+    #[serde(default)]
+    pub earlier_requesters: BTreeSet<PersonId>,
     /// When it was filed.
     pub filed_at: Time,
     /// From when step timers count: filed or last escalated.
@@ -116,6 +120,50 @@ pub struct OpenStep {
     pub timer_done: bool,
     /// Nobody is eligible; alerting.
     pub blocked: bool,
+}
+
+impl Request {
+    /// When it lapses if nobody decides, steps' timers included. Judged by the clock (rule 5).
+    pub fn lapses(&self) -> Time {
+        let timers = self.steps.iter().filter_map(|step| match &step.step.timer {
+            Some(timer) if timer.then == TimerAction::Lapse(true) => Some(self.timers_from.plus(timer.after)),
+            _ => None,
+        });
+        timers.min().map_or(self.lapses_at, |timer| timer.min(self.lapses_at))
+    }
+
+    /// Did this person ask for it, or decide about it (even if that was taken back)?
+    pub fn is_party(&self, person: &PersonId) -> bool {
+        self.requester == *person
+            || self.beneficiary == *person
+            || self.earlier_requesters.contains(person)
+            || self.decisions.iter().any(|decision| decision.person == *person)
+    }
+
+    /// A bypass whose loud wait is over by the clock, but which has not taken effect yet.
+    pub fn bypass_is_due(&self, now: Time) -> bool {
+        self.bypass.as_ref().is_some_and(|bypass| !bypass.in_effect && now >= bypass.effective_at)
+    }
+}
+
+impl OpenStep {
+    /// When its timer strikes and asks other people; `from` is the request's `timers_from`.
+    pub fn moves_at(&self, from: Time) -> Option<Time> {
+        let timer = self.step.timer.as_ref()?;
+        (!matches!(timer.then, TimerAction::Lapse(_))).then(|| from.plus(timer.after))
+    }
+
+    /// Who may approve at that time, judged by the clock and not by the sweeper (rule 5).
+    pub fn approvers_at(&self, from: Time, at: Time) -> Cow<'_, [Who]> {
+        let struck = self.moves_at(from).is_some_and(|moves| at >= moves);
+        match self.step.timer.as_ref().map(|timer| &timer.then) {
+            Some(TimerAction::Reassign(to)) if struck => Cow::Borrowed(to),
+            Some(TimerAction::Widen(to)) if struck => {
+                Cow::Owned(self.step.approvers.iter().chain(to).cloned().collect())
+            }
+            _ => Cow::Borrowed(&self.step.approvers),
+        }
+    }
 }
 
 /// A person's decision.

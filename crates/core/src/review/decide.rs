@@ -12,6 +12,9 @@ use crate::request::Request;
 use crate::time::{Span, Time};
 use crate::world::{Facts, World};
 
+/// Longest answer, so that a judgement fits into a leaf in any script.
+const MOST_WORDS: usize = 2000;
+
 const REVIEWERS: [OfficeName; 4] = [
     OfficeName::SecurityOfficer,
     OfficeName::IncidentLead,
@@ -110,11 +113,19 @@ fn business(from: Time, span: Span) -> Time {
     at.plus(Span::micros(span.as_micros() % DAY))
 }
 
-/// Why this person cannot judge this review; by person, not by office (rule 10).
+/// Why this person cannot judge this review; by person, not by office (rule 10). Without an incident those count who
+/// asked for the access, had it or decided about it.
 pub fn barred(world: &World, review: &Review, person: &PersonId) -> Option<&'static str> {
     let incident = review.incident.and_then(|id| world.incidents.get(&id));
-    (*person == review.person || incident.is_some_and(|incident| incident.is_party(person)))
-        .then_some("somebody who acted in the incident does not review it")
+    let grant = review.grant.and_then(|id| world.grants.get(&id));
+    let request = review.request.and_then(|id| world.requests.get(&id));
+    if incident.is_some_and(|incident| incident.is_party(person)) {
+        return Some("somebody who acted in the incident does not review it");
+    }
+    let took_part = *person == review.person
+        || grant.is_some_and(|grant| crate::grant::is_party(world, grant, person))
+        || request.is_some_and(|request| request.is_party(person));
+    took_part.then_some("somebody who took part in this access does not review it")
 }
 
 fn reviewer(
@@ -177,6 +188,9 @@ pub(crate) fn decide(
         Command::AddAction { review, what, owner, due_at } => {
             let found = world.review(*review)?;
             reviewer(world, facts, context, found)?;
+            if found.state == ReviewState::Closed {
+                return Err(Refusal::new(RefusalCode::WrongState, "the review is closed"));
+            }
             said("action", what, 1000)?;
             if found.actions.len() >= 50 {
                 return Err(Refusal::new(RefusalCode::Limit, "a review holds at most 50 actions"));
@@ -240,12 +254,12 @@ fn judge(
         }
         ReviewState::Judged | ReviewState::Closed => return Err(judged_already()),
     }
-    said("answer to \"what would prevent the next one?\"", &answers.prevention, 4000)?;
-    text("note", &answers.note, 4000)?;
+    said("answer to \"what would prevent the next one?\"", &answers.prevention, MOST_WORDS)?;
+    text("note", &answers.note, MOST_WORDS)?;
     let unused =
         review.grant.and_then(|grant| world.grants.get(&grant)).is_some_and(|grant| grant.last_session == 0);
     if let Some(words) = &answers.empty_activity_explained {
-        text("explanation", words, 4000)?;
+        text("explanation", words, MOST_WORDS)?;
     }
     if unused && answers.empty_activity_explained.as_ref().is_none_or(|words| words.trim().is_empty()) {
         return Err(Refusal::new(

@@ -5,13 +5,15 @@ use crate::catalog::OfficeName;
 use crate::command::Command;
 use crate::decide::{Context, said};
 use crate::event::Event;
-use crate::grant::{GrantState, no_connection_left, settled};
+use crate::grant::{self, settled};
 use crate::ids::SessionId;
-use crate::incident::Part;
+use crate::incident::{self, Part};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::review::{self, About, ReviewKind};
 use crate::world::{Facts, World};
 
+/// Most changes that an incident lists one by one; after that one for each session.
+const MOST_CHANGES: usize = 500;
 /// Most channels that are listed by name; further ones are in the recording.
 const MOST_CHANNELS: usize = 200;
 
@@ -28,8 +30,9 @@ pub(crate) fn decide(
                 return Ok(Vec::new());
             }
             let found = world.grant(*grant)?;
-            let outside =
-                found.state != GrantState::Active || found.deadline.is_none_or(|deadline| *at >= deadline);
+            // Reports come late: what counts is whether the grant was in force when the session began.
+            let outside = !found.was_in_force(*at);
+            let short = |text: &str| text.chars().take(200).collect::<String>();
             let session = Session {
                 id: *session,
                 grant: *grant,
@@ -38,8 +41,8 @@ pub(crate) fn decide(
                 entitlement: found.entitlement.clone(),
                 incident: found.incident,
                 gateway: gateway.clone(),
-                client: client.clone(),
-                login: login.clone(),
+                client: short(client),
+                login: short(login),
                 opened_at: *at,
                 ended_at: None,
                 end_reason: None,
@@ -56,7 +59,13 @@ pub(crate) fn decide(
                 },
                 gap_waivers: Default::default(),
             };
-            Ok(vec![Event::SessionOpened { session: Box::new(session) }])
+            let reopened = incident::late_evidence(
+                world,
+                found.incident,
+                "a session in it was reported after it was closed",
+            );
+            let opened = Event::SessionOpened { session: Box::new(session) };
+            Ok(reopened.into_iter().chain([opened]).collect())
         }
         Command::ReportChannel { session, kind, detail } => {
             context.only_node()?;
@@ -65,17 +74,29 @@ pub(crate) fn decide(
                 return Ok(Vec::new());
             }
             let detail = detail.chars().take(1000).collect();
-            Ok(vec![Event::ChannelOpened { session: *session, kind: kind.clone(), detail }])
+            let kind = kind.chars().take(100).collect();
+            Ok(vec![Event::ChannelOpened { session: *session, kind, detail }])
         }
         Command::ReportChange { session, what } => {
             context.only_node()?;
             let found = world.session(*session)?;
-            let what: String = what.chars().take(1000).collect();
-            Ok(found
-                .incident
-                .map(|incident| Event::ChangeSeen { incident, session: *session, what })
-                .into_iter()
-                .collect())
+            let Some(incident) = found.incident.and_then(|id| world.incidents.get(&id)) else {
+                return Ok(Vec::new());
+            };
+            let what: String = match incident.changes.len() {
+                count if count < MOST_CHANGES => what.chars().take(1000).collect(),
+                _ => "more changes, see the recording".to_owned(),
+            };
+            if incident.changes.iter().any(|known| known.session == *session && known.what == what) {
+                return Ok(Vec::new());
+            }
+            let reopened = incident::late_evidence(
+                world,
+                found.incident,
+                "a change made in it was reported after it was closed",
+            );
+            let seen = Event::ChangeSeen { incident: incident.id, session: *session, what };
+            Ok(reopened.into_iter().chain([seen]).collect())
         }
         Command::ReportSessionEnded { session, reason, at } => {
             context.only_node()?;
@@ -87,19 +108,18 @@ pub(crate) fn decide(
                 session: *session,
                 grant: found.grant,
                 at: *at,
-                reason: reason.clone(),
+                reason: reason.chars().take(500).collect(),
             }];
             let mut grant = world.grant(found.grant)?.clone();
             grant.open_sessions.remove(session);
-            if no_connection_left(&grant) {
-                events.extend(settled(&grant, context.now));
-            }
+            events.extend(settled(&grant, context.now));
             Ok(events)
         }
         Command::ReportRecordingFinished { session, bytes, frames, sha256, chain_head, complete } => {
             context.only_node()?;
             let found = world.session(*session)?;
-            if found.recording.state != RecordingState::Running {
+            // A recording that was given up for lost may turn up.
+            if !matches!(found.recording.state, RecordingState::Running | RecordingState::Lost) {
                 return Ok(Vec::new());
             }
             Ok(vec![Event::RecordingFinished {
@@ -132,19 +152,21 @@ pub(crate) fn decide(
             let grant = world.grant(found.grant)?;
             let mut about = About::grant(grant);
             about.session = Some(*session);
+            let reason: String = reason.chars().take(500).collect();
             Ok(vec![
-                Event::RecordingLost { session: *session, incident: found.incident, reason: reason.clone() },
+                Event::RecordingLost { session: *session, incident: found.incident, reason },
                 review::opened(context, facts, ReviewKind::AttestationGap, about),
             ])
         }
         Command::WaiveGap { session, reason } => waive_gap(world, facts, context, *session, reason),
         Command::ReportRefused { person, what, client, reason } => {
             context.only_node()?;
+            let short = |text: &str| text.chars().take(500).collect::<String>();
             Ok(vec![Event::AttemptRefused {
                 person: person.clone(),
-                what: what.clone(),
-                client: client.clone(),
-                reason: reason.clone(),
+                what: short(what),
+                client: short(client),
+                reason: short(reason),
             }])
         }
         Command::TerminateSession { session, reason } => {
@@ -206,7 +228,8 @@ fn waive_gap(
     context.no_token("waive")?;
     context.own_factor(facts)?;
     said("reason", reason, 2000)?;
-    let party = session.person == person
+    let grant = world.grant(session.grant)?;
+    let party = grant::is_party(world, grant, &person)
         || session
             .incident
             .and_then(|incident| world.incidents.get(&incident))
