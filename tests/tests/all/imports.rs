@@ -12,6 +12,7 @@ use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, Packag
 /// A crate of ours, and the crates of ours that it may import. `halligan-` is left out.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &[]),
+    ("catalog", &["core"]),
     ("ledger", &["core"]),
     ("recording", &["core", "ledger"]),
     ("session", &["core", "ledger", "recording"]),
@@ -20,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("gateway", &["core", "ledger", "recording", "session", "link"]),
     ("protocol-ssh", &["core", "ledger", "recording", "session"]),
     ("connector-ssh", &["core", "ledger", "session", "link"]),
-    ("control", &["core", "ledger", "recording", "session", "link", "store"]),
+    ("control", &["core", "catalog", "ledger", "recording", "session", "link", "store"]),
     ("notify", &["core", "control"]),
     ("api", &["core", "control"]),
     ("client", &["core"]),
@@ -50,7 +51,7 @@ const ONLY: &[(&[&str], &[&str], &str)] = &[
     (&["reqwest"], &["client", "notify"], "only these call out over HTTP"),
     (&["lettre"], &["notify"], "mail is sent in one place"),
     (&["clap", "comfy-table", "indicatif", "rpassword"], &[], "only the program talks to a terminal"),
-    (&["serde-saphyr"], &["control"], "the catalog is read in one place"),
+    (&["serde-saphyr"], &["catalog", "control"], "the catalog is read in one place"),
     (&["argon2"], &["control"], "passwords are checked in one place"),
     (&["x25519-dalek", "chacha20poly1305", "zstd"], &["recording"], "recordings are sealed in one place"),
     (&["rcgen", "x509-parser"], &["link", "api", "testkit"], "certificates are made where TLS ends"),
@@ -76,6 +77,11 @@ const NEVER_REACHES: &[(&str, &[&str], &str)] = &[
             "tempfile",
         ],
         "the core is pure",
+    ),
+    (
+        "catalog",
+        &["tokio", "hyper", "axum", "russh", "rustls", "rusqlite", "tokio-postgres"],
+        "a catalog is text and rules: whoever checks it needs no server",
     ),
     (
         "ledger",
