@@ -241,12 +241,12 @@ impl Live {
 
     /// Ends it for the data path, at once, from any thread. True for the first who does; the rest follows by itself.
     pub fn cut(&self, reason: EndReason) -> bool {
-        let by_grant =
-            matches!(reason, EndReason::Expired | EndReason::Revoked { .. } | EndReason::GivenBack);
+        let expired = reason == EndReason::Expired;
         if self.reason.set(reason).is_err() {
             return false;
         }
-        if by_grant {
+        if expired {
+            // Nobody else counts it: the data path itself came first.
             self.held.ended_one();
         }
         self.dead.store(true, Ordering::SeqCst);
