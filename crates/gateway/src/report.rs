@@ -201,8 +201,10 @@ async fn waiting(engine: &Arc<Engine>) -> Result<Vec<(Slip, Came)>, ReportError>
     let slips = tokio::task::spawn_blocking(move || reader.spool.slips())
         .await
         .map_err(|_| ReportError::Stopping)??;
-    let finished: Vec<_> =
+    let mut finished: Vec<_> =
         slips.into_iter().filter_map(|slip| slip.finished.clone().map(|came| (slip, came))).collect();
+    // What could not be read back stays here for whoever looks into it; the ledger says that it is lost.
+    finished.retain(|(_, came)| !came.sha256.is_empty());
     Ok(finished)
 }
 
