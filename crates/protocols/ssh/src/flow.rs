@@ -120,3 +120,52 @@ impl Flow {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use russh::keys::ssh_encoding::Decode as _;
+
+    fn channel(number: u8) -> ChannelId {
+        ChannelId::decode(&mut &[0, 0, 0, number][..]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_jammed_channel_trickles_until_its_bytes_are_taken() {
+        let flow = Flow::default();
+        let (slow, other) = (channel(1), channel(2));
+        let backlog = flow.add(slow);
+        flow.add(other);
+        assert_eq!(flow.next_window(slow), WINDOW);
+        flow.arrived(slow, WINDOW as usize).await.unwrap();
+        assert_eq!(flow.next_window(slow), TRICKLE);
+        assert_eq!(flow.next_window(other), WINDOW, "the other channel keeps its window");
+        let started = std::time::Instant::now();
+        flow.arrived(slow, 64).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(SHORT_NAP), "a trickle is answered late");
+        backlog.took(WINDOW as usize);
+        assert_eq!(flow.next_window(slow), WINDOW);
+    }
+
+    #[tokio::test]
+    async fn bytes_may_be_taken_before_they_are_counted() {
+        let flow = Flow::default();
+        let backlog = flow.add(channel(1));
+        for _ in 0..1_000 {
+            backlog.took(WINDOW as usize);
+            flow.arrived(channel(1), WINDOW as usize).await.unwrap();
+        }
+        assert_eq!(flow.next_window(channel(1)), WINDOW);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ignores_its_window_is_found_out() {
+        let flow = Flow::default();
+        flow.add(channel(1));
+        for _ in 0..8 {
+            flow.arrived(channel(1), WINDOW as usize).await.unwrap();
+        }
+        assert_eq!(flow.arrived(channel(1), 1).await, Err(WindowIgnored));
+        flow.arrived(channel(9), 1).await.expect("a channel that is gone counts nothing");
+    }
+}

@@ -102,7 +102,7 @@ impl Recorder {
     }
 
     /// Records what goes to the target. Returns transfers that ended with it: milestones, to be written before it goes on.
-    pub(crate) fn from_client(&self, bytes: &Bytes) -> Result<Vec<TransferDone>, Stop> {
+    pub(crate) fn upward(&self, bytes: &Bytes) -> Result<Vec<TransferDone>, Stop> {
         let mut records = Vec::new();
         let mut done = Vec::new();
         let now = self.session.since_start();
@@ -117,7 +117,7 @@ impl Recorder {
             }
             Mode::Bulk { up, .. } => up.add(self.channel, bytes, self.keep, now, &mut records),
             Mode::Sftp(audit) => {
-                audit.from_client(bytes)?;
+                audit.upward(bytes)?;
                 records = audit.take_records();
                 done = audit.take_done();
             }
@@ -127,8 +127,8 @@ impl Recorder {
         Ok(done)
     }
 
-    /// Records what goes to the person. As [`Recorder::from_client`].
-    pub(crate) fn from_target(&self, pieces: &[Bytes]) -> Result<Vec<TransferDone>, Stop> {
+    /// Records what goes to the person. As [`Recorder::upward`].
+    pub(crate) fn downward(&self, pieces: &[Bytes]) -> Result<Vec<TransferDone>, Stop> {
         let mut records = Vec::new();
         let mut done = Vec::new();
         let now = self.session.since_start();
@@ -145,7 +145,7 @@ impl Recorder {
             }
             Mode::Sftp(audit) => {
                 for bytes in pieces {
-                    audit.from_target(bytes)?;
+                    audit.downward(bytes)?;
                 }
                 records = audit.take_records();
                 done = audit.take_done();

@@ -218,10 +218,10 @@ async fn serve(
         ending: Mutex::default(),
     };
     let over = {
-        let down = relay.from_target(&mut target_read);
+        let down = relay.downward(&mut target_read);
         tokio::pin!(down);
         tokio::select! {
-            over = relay.from_client(&mut client_read) => match over {
+            over = relay.upward(&mut client_read) => match over {
                 Ok(never) => match never {},
                 // A write to the target failed: what it still has to say comes first, and how it ended with it.
                 Err(Over::Gone) => match tokio::time::timeout(EXPLAIN, down).await {
@@ -247,7 +247,7 @@ enum Never {}
 
 impl Relay<'_> {
     /// Client to target, requests included.
-    async fn from_client(&self, read: &mut ChannelReadHalf) -> Result<Never, Over> {
+    async fn upward(&self, read: &mut ChannelReadHalf) -> Result<Never, Over> {
         let mut early: Vec<Bytes> = Vec::new();
         let mut early_bytes = 0;
         while let Some(message) = read.wait().await {
@@ -281,7 +281,7 @@ impl Relay<'_> {
 
     async fn upload(&self, data: Bytes) -> Result<(), Over> {
         let bytes = data.len();
-        for done in self.recorder.from_client(&data)? {
+        for done in self.recorder.upward(&data)? {
             self.recorder.transfer_ended(done).await?;
         }
         let sent = self.target.data_bytes(data).await;
@@ -341,6 +341,7 @@ impl Relay<'_> {
                 let terminal = self.terminal.load(Ordering::Acquire);
                 let what = What::Exec { terminal, transfer: command_transfer(&command) };
                 if self.start("exec", Some(&command), what).await? {
+                    self.greet().await?;
                     self.target.exec(true, command).await.map_err(gone)?;
                 }
                 Ok(())
@@ -437,7 +438,7 @@ impl Relay<'_> {
     }
 
     /// Target to client.
-    async fn from_target(&self, read: &mut ChannelReadHalf) -> Result<Never, Over> {
+    async fn downward(&self, read: &mut ChannelReadHalf) -> Result<Never, Over> {
         let mut carried = None;
         loop {
             let message = match carried.take() {
@@ -488,7 +489,7 @@ impl Relay<'_> {
     }
 
     async fn download(&self, batch: Vec<Bytes>) -> Result<(), Over> {
-        for done in self.recorder.from_target(&batch)? {
+        for done in self.recorder.downward(&batch)? {
             self.recorder.transfer_ended(done).await?;
         }
         self.connection.flow.sent();
@@ -533,7 +534,9 @@ impl Relay<'_> {
             Some((Over::Stopped(Stop::Unreadable(why)), _)) => {
                 // What cannot be read cannot be recorded: the whole session ends, and with it both sockets.
                 self.session.end(EndReason::RecordingLost { why: why.to_string() }).await;
+                self.leave_to_the_hard_stop().await;
             }
+            Some((Over::Stopped(Stop::Ended(_)), _)) => self.leave_to_the_hard_stop().await,
             Some((Over::Gone, true)) if !self.connection.ended.is_cancelled() => {
                 self.connection.ends_because(EndReason::TargetLeft);
                 let text = format!("\r\nHalligan: {}\r\n", EndReason::TargetLeft);
@@ -542,8 +545,15 @@ impl Relay<'_> {
             }
             _ => {}
         }
-        let _gone = self.target.close().await;
-        let _gone = self.client.close().await;
+        if !self.connection.ended.is_cancelled() {
+            let _gone = self.target.close().await;
+            let _gone = self.client.close().await;
+        }
+    }
+
+    /// The end of the session closes both sockets, with a last sentence that a closed channel could not show.
+    async fn leave_to_the_hard_stop(&self) {
+        let _late = tokio::time::timeout(Duration::from_secs(1), self.connection.ended.cancelled()).await;
     }
 
     async fn write_end(&self, status: Option<u32>, signal: Option<String>, outcome: String) {

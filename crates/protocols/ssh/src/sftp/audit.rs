@@ -108,12 +108,12 @@ impl SftpAudit {
     }
 
     /// Bytes on their way to the target.
-    pub(crate) fn from_client(&mut self, chunk: &Bytes) -> Result<(), Unreadable> {
+    pub(crate) fn upward(&mut self, chunk: &Bytes) -> Result<(), Unreadable> {
         self.client.feed(chunk, &mut self.state)
     }
 
     /// Bytes on their way to the person.
-    pub(crate) fn from_target(&mut self, chunk: &Bytes) -> Result<(), Unreadable> {
+    pub(crate) fn downward(&mut self, chunk: &Bytes) -> Result<(), Unreadable> {
         self.target.feed(chunk, &mut self.state)
     }
 

@@ -73,7 +73,7 @@ fn play(steps: &[Step], piece: usize) -> Result<(Vec<RecordKind>, Vec<TransferDo
     for (from_client, bytes) in steps {
         for part in bytes.chunks(piece.max(1)) {
             let part = Bytes::copy_from_slice(part);
-            if *from_client { audit.from_client(&part)? } else { audit.from_target(&part)? }
+            if *from_client { audit.upward(&part)? } else { audit.downward(&part)? }
         }
     }
     audit.finish();
@@ -136,12 +136,12 @@ fn what_was_asked_is_on_record_before_the_reply() {
     let mut audit = SftpAudit::new(0, 0);
     for (from_client, bytes) in greeting() {
         let bytes = Bytes::from(bytes);
-        if from_client { audit.from_client(&bytes).unwrap() } else { audit.from_target(&bytes).unwrap() }
+        if from_client { audit.upward(&bytes).unwrap() } else { audit.downward(&bytes).unwrap() }
     }
     let remove = Bytes::from(request(13, 1, &[&text(b"/srv/data")]));
-    audit.from_client(&remove.slice(..10)).unwrap();
+    audit.upward(&remove.slice(..10)).unwrap();
     assert!(audit.take_records().is_empty());
-    audit.from_client(&remove.slice(10..)).unwrap();
+    audit.upward(&remove.slice(10..)).unwrap();
     assert_eq!(
         audit.take_records(),
         [RecordKind::Command { channel: 0, text: "sftp remove /srv/data".into() }]
@@ -170,7 +170,7 @@ fn content_is_kept_up_to_the_limit() {
     let mut audit = SftpAudit::new(0, 8);
     for (from_client, bytes) in conversation() {
         let bytes = Bytes::from(bytes);
-        if from_client { audit.from_client(&bytes).unwrap() } else { audit.from_target(&bytes).unwrap() }
+        if from_client { audit.upward(&bytes).unwrap() } else { audit.downward(&bytes).unwrap() }
     }
     let kept: Vec<u8> = audit
         .take_records()
@@ -257,11 +257,11 @@ proptest! {
         let mut audit = SftpAudit::new(0, 16);
         for (from_client, bytes) in greeting() {
             let bytes = Bytes::from(bytes);
-            if from_client { audit.from_client(&bytes).unwrap() } else { audit.from_target(&bytes).unwrap() }
+            if from_client { audit.upward(&bytes).unwrap() } else { audit.downward(&bytes).unwrap() }
         }
         for (from_client, kind, id, body) in packets {
             let bytes = Bytes::from(request(kind, id, &[&text(&body), &body]));
-            let read = if from_client { audit.from_client(&bytes) } else { audit.from_target(&bytes) };
+            let read = if from_client { audit.upward(&bytes) } else { audit.downward(&bytes) };
             if read.is_err() { break }
         }
         audit.finish();

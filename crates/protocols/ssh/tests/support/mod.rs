@@ -1,6 +1,8 @@
 //! A gateway's worth of surroundings for these tests: a real ledger and real recordings in temporary folders, a CA, a
 //! roster that is really signed, a real sshd behind and stock clients before the listener.
 
+#![expect(dead_code, reason = "each test program uses a part of it")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
