@@ -1,0 +1,346 @@
+//! Replays events through the core's `apply` and compares each document with the digest that its leaf names. A document
+//! that somebody changed in the store, or an event that somebody changed in a leaf, shows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use halligan_core::apply::apply;
+use halligan_core::command::{Actor, DocumentRef};
+use halligan_core::event::Event;
+use halligan_core::leaf::{DocumentDigest, Leaf, LeafBody};
+use halligan_core::time::Time;
+use halligan_core::world::World;
+use sha2::{Digest as _, Sha256};
+
+use crate::findings::{Faults, chain};
+
+/// What is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// A ledger from its first leaf: every document has its whole history there.
+    Whole,
+    /// The leaves of one incident: a document is compared as far as its whole history is among them.
+    Part,
+}
+
+/// A document's place: revision and SHA-256 of its stored bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its revision.
+    pub revision: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+}
+
+struct Seen {
+    stored: Stored,
+    /// Its whole history was replayed.
+    whole: bool,
+}
+
+/// The part of the documents that one of several replays compares.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    place: u64,
+    of: u64,
+}
+
+/// A replay under way. Leaves go in by [`Replay::push`], in order.
+pub struct Replay {
+    history: History,
+    share: Share,
+    world: World,
+    seen: HashMap<DocumentRef, Seen>,
+    /// Documents that came whole out of an event, and have no digest yet or a whole history.
+    whole: BTreeSet<DocumentRef>,
+    /// Changed, and the digest is still to come: a command may take several leaves.
+    owed: BTreeSet<DocumentRef>,
+    last: Option<(u64, Time, Actor)>,
+    others: BTreeMap<(String, String), Stored>,
+    buffer: Vec<u8>,
+    compared: u64,
+}
+
+/// What a replay led to.
+pub struct Replayed {
+    /// The documents of the core as the last leaves left them.
+    pub documents: HashMap<DocumentRef, Stored>,
+    /// Documents of other kinds (accounts, nodes, …), by kind and id, as leaves name them. These are not replayed.
+    pub others: BTreeMap<(String, String), Stored>,
+    /// The world.
+    pub world: World,
+    /// Digests that were compared.
+    pub compared: u64,
+}
+
+impl Replay {
+    /// Begins.
+    #[must_use]
+    pub fn new(history: History) -> Self {
+        Self::sharing(history, 0, 1)
+    }
+
+    /// Replays everything and compares every `of`-th document: several of these together compare all, each on its own
+    /// processor.
+    pub(crate) fn sharing(history: History, place: u64, of: u64) -> Self {
+        Self {
+            history,
+            share: Share { place, of: of.max(1) },
+            world: World::default(),
+            seen: HashMap::new(),
+            whole: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            last: None,
+            others: BTreeMap::new(),
+            buffer: Vec::new(),
+            compared: 0,
+        }
+    }
+
+    /// Takes a leaf from its bytes.
+    pub fn push_bytes(&mut self, index: u64, leaf: &[u8], faults: &mut Faults) {
+        match serde_json::from_slice::<Leaf>(leaf) {
+            Ok(leaf) => self.push(index, &leaf, faults),
+            Err(error) => faults.say(format!("leaf {index} cannot be read: {}", chain(&error))),
+        }
+    }
+
+    /// Takes a leaf.
+    pub fn push(&mut self, index: u64, leaf: &Leaf, faults: &mut Faults) {
+        let LeafBody::Events { events } = &leaf.body else {
+            self.settle(None, faults);
+            for digest in &leaf.documents {
+                self.named(index, digest, faults);
+            }
+            return;
+        };
+        self.settle(Some((leaf.at, &leaf.actor)), faults);
+        for event in events {
+            apply(&mut self.world, event, leaf.at);
+            if let Some(document) = made_whole(event) {
+                self.whole.insert(document);
+            }
+        }
+        let changed = std::mem::take(&mut self.world.changed);
+        self.owed.extend(changed.into_iter().filter(|document| self.share.has(document)));
+        for digest in &leaf.documents {
+            self.named(index, digest, faults);
+        }
+        self.last = Some((index, leaf.at, leaf.actor.clone()));
+    }
+
+    /// Digests that are owed come in leaves of the same command, or never.
+    fn settle(&mut self, next: Option<(Time, &Actor)>, faults: &mut Faults) {
+        if self.owed.is_empty() {
+            return;
+        }
+        let goes_on = match (&self.last, next) {
+            (Some((_, at, actor)), Some((next_at, next_actor))) => *at == next_at && actor == next_actor,
+            _ => false,
+        };
+        if !goes_on {
+            let index = self.last.as_ref().map_or(0, |(index, ..)| *index);
+            for document in std::mem::take(&mut self.owed) {
+                // Of a standing, half a history says nothing.
+                if self.history == History::Whole || self.whole.contains(&document) {
+                    faults.say(format!("leaf {index} changes {} and names no digest of it", name(&document)));
+                }
+            }
+        }
+    }
+
+    /// A leaf names a document with its digest.
+    fn named(&mut self, index: u64, digest: &DocumentDigest, faults: &mut Faults) {
+        let DocumentDigest { kind, id, revision, sha256 } = digest;
+        let mut hash = [0; 32];
+        if hex::decode_to_slice(sha256, &mut hash).is_err() {
+            faults.say(format!("leaf {index} names {kind} {id} with something that is no digest"));
+            return;
+        }
+        let stored = Stored { revision: *revision, sha256: hash };
+        let Some(document) = reference(kind, id) else {
+            if self.share.place == 0 {
+                self.others.insert((kind.clone(), id.clone()), stored);
+            }
+            return;
+        };
+        if !self.share.has(&document) {
+            return;
+        }
+        self.owed.remove(&document);
+        let before = self.seen.get(&document);
+        let follows = before.map_or(1, |seen| seen.stored.revision + 1) == *revision;
+        let whole = match (self.history, before) {
+            (History::Whole, _) => {
+                if !follows {
+                    let had = before.map_or(0, |seen| seen.stored.revision);
+                    faults.say(format!(
+                        "leaf {index} names revision {revision} of {} after revision {had}",
+                        name(&document)
+                    ));
+                }
+                true
+            }
+            (History::Part, Some(seen)) => {
+                // A standing goes across incidents; the others belong to one.
+                if !follows && !matches!(document, DocumentRef::Standing(_)) {
+                    faults.say(format!(
+                        "leaf {index} names revision {revision} of {} after revision {}: a leaf is missing",
+                        name(&document),
+                        seen.stored.revision
+                    ));
+                }
+                (seen.whole && follows) || self.whole.contains(&document)
+            }
+            (History::Part, None) => *revision == 1 || self.whole.contains(&document),
+        };
+        self.whole.remove(&document);
+        if whole {
+            self.compared += 1;
+            self.buffer.clear();
+            match serialise(&self.world, &document, &mut self.buffer) {
+                Ok(true) => {
+                    let found: [u8; 32] = Sha256::digest(&self.buffer).into();
+                    if found != hash {
+                        faults.say(format!(
+                            "leaf {index}: {} at revision {revision} is not what its events make of it",
+                            name(&document)
+                        ));
+                    }
+                }
+                Ok(false) => {
+                    faults.say(format!("leaf {index} names {}, which no event has made", name(&document)));
+                }
+                Err(error) => faults.say(format!("leaf {index}: {}: {error}", name(&document))),
+            }
+        }
+        self.seen.insert(document, Seen { stored, whole });
+    }
+
+    /// Whether the whole history of a document was replayed.
+    #[must_use]
+    pub fn is_whole(&self, document: &DocumentRef) -> bool {
+        self.seen.get(document).is_some_and(|seen| seen.whole)
+    }
+
+    /// The documents so far, without ending the replay.
+    #[must_use]
+    pub fn documents(&self) -> HashMap<DocumentRef, Stored> {
+        self.seen.iter().map(|(document, seen)| (document.clone(), seen.stored)).collect()
+    }
+
+    /// Ends: what is still owed is a fault.
+    pub fn finish(mut self, faults: &mut Faults) -> Replayed {
+        self.settle(None, faults);
+        Replayed {
+            documents: self.seen.into_iter().map(|(document, seen)| (document, seen.stored)).collect(),
+            others: self.others,
+            world: self.world,
+            compared: self.compared,
+        }
+    }
+}
+
+/// Replays leaves given one by one: the documents that result, and what is wrong.
+pub fn replay(leaves: impl IntoIterator<Item = (u64, Vec<u8>)>) -> (Replayed, Faults) {
+    let mut replay = Replay::new(History::Whole);
+    let mut faults = Faults::default();
+    for (index, leaf) in leaves {
+        replay.push_bytes(index, &leaf, &mut faults);
+    }
+    (replay.finish(&mut faults), faults)
+}
+
+impl Share {
+    fn has(self, document: &DocumentRef) -> bool {
+        if self.of == 1 {
+            return true;
+        }
+        let bits = match document {
+            DocumentRef::Request(id) => id.bits(),
+            DocumentRef::Grant(id) => id.bits(),
+            DocumentRef::Session(id) => id.bits(),
+            DocumentRef::Incident(id) => id.bits(),
+            DocumentRef::Review(id) => id.bits(),
+            DocumentRef::Change(id) => id.bits(),
+            DocumentRef::Standing(id) => id.as_str().bytes().map(u128::from).sum(),
+        };
+        // The low bits of an id are random.
+        (bits % u128::from(self.of)) as u64 == self.place
+    }
+}
+
+/// The document that an event holds in full.
+fn made_whole(event: &Event) -> Option<DocumentRef> {
+    Some(match event {
+        Event::RequestFiled { request } => DocumentRef::Request(request.id),
+        Event::Escalated { request, .. } => DocumentRef::Request(*request),
+        Event::GrantScheduled { grant } => DocumentRef::Grant(grant.id),
+        Event::SessionOpened { session } => DocumentRef::Session(session.id),
+        Event::IncidentOpened { incident } => DocumentRef::Incident(incident.id),
+        Event::ReviewOpened { review } => DocumentRef::Review(review.id),
+        Event::ChangeProposed { change } => DocumentRef::Change(change.id),
+        _ => return None,
+    })
+}
+
+/// The core's document that a leaf's kind and id mean; none for other kinds.
+#[must_use]
+pub fn reference(kind: &str, id: &str) -> Option<DocumentRef> {
+    match kind {
+        "request" => id.parse().ok().map(DocumentRef::Request),
+        "grant" => id.parse().ok().map(DocumentRef::Grant),
+        "session" => id.parse().ok().map(DocumentRef::Session),
+        "incident" => id.parse().ok().map(DocumentRef::Incident),
+        "review" => id.parse().ok().map(DocumentRef::Review),
+        "change" => id.parse().ok().map(DocumentRef::Change),
+        "standing" => id.parse().ok().map(DocumentRef::Standing),
+        _ => None,
+    }
+}
+
+/// Kind and id of a document, as leaves and the store write them.
+#[must_use]
+pub fn kind_and_id(document: &DocumentRef) -> (&'static str, String) {
+    match document {
+        DocumentRef::Request(id) => ("request", id.to_string()),
+        DocumentRef::Grant(id) => ("grant", id.to_string()),
+        DocumentRef::Session(id) => ("session", id.to_string()),
+        DocumentRef::Incident(id) => ("incident", id.to_string()),
+        DocumentRef::Review(id) => ("review", id.to_string()),
+        DocumentRef::Change(id) => ("change", id.to_string()),
+        DocumentRef::Standing(id) => ("standing", id.to_string()),
+    }
+}
+
+/// `grant grt_…`, for people.
+pub(crate) fn name(document: &DocumentRef) -> String {
+    let (kind, id) = kind_and_id(document);
+    format!("{kind} {id}")
+}
+
+/// The stored form of a document: JSON in the order of the type's fields. False if it is not there.
+fn serialise(world: &World, document: &DocumentRef, out: &mut Vec<u8>) -> Result<bool, serde_json::Error> {
+    macro_rules! write {
+        ($found:expr) => {
+            match $found {
+                Some(found) => serde_json::to_writer(out, found).map(|()| true),
+                None => Ok(false),
+            }
+        };
+    }
+    match document {
+        DocumentRef::Request(id) => write!(world.requests.get(id)),
+        DocumentRef::Grant(id) => write!(world.grants.get(id)),
+        DocumentRef::Session(id) => write!(world.sessions.get(id)),
+        DocumentRef::Incident(id) => write!(world.incidents.get(id)),
+        DocumentRef::Review(id) => write!(world.reviews.get(id)),
+        DocumentRef::Change(id) => write!(world.changes.get(id)),
+        DocumentRef::Standing(id) => write!(world.standings.get(id)),
+    }
+}
+
+/// The stored form of a document in the world.
+pub(crate) fn stored_form(world: &World, document: &DocumentRef) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    matches!(serialise(world, document, &mut out), Ok(true)).then_some(out)
+}
