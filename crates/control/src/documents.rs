@@ -156,6 +156,13 @@ pub fn stored(
                 if matches!(found.state, ReviewState::Due | ReviewState::InReview) {
                     indexes.push(index("state", &"open"));
                 }
+                let owners: std::collections::BTreeSet<_> = found
+                    .actions
+                    .iter()
+                    .filter(|action| action.done_at.is_none())
+                    .map(|action| &action.owner)
+                    .collect();
+                indexes.extend(owners.into_iter().map(|owner| index("action", owner)));
                 Some(Stored { body: bytes(found)?, indexes, due_at: review::due_at(found) })
             }
         },

@@ -4,6 +4,7 @@
 //! No rule lives here. It must never perform an effect that is not in the outbox of a committed decision, never mint a
 //! credential for a target, and never touch session bytes. Start reading at `run.rs`, then `effects.rs`, then `nodes.rs`.
 
+pub mod apply_catalog;
 pub mod catalog;
 pub mod clock;
 pub mod control;
@@ -15,12 +16,14 @@ pub mod leases;
 pub mod load;
 pub mod mirror;
 pub mod nodes;
+pub mod one_time;
 pub mod people;
 pub mod recordings;
 pub mod roster;
 pub mod run;
 pub mod sequencer;
 pub mod timers;
+pub mod views;
 
 pub use control::{Control, ControlOptions};
 pub use error::ControlError;

@@ -216,8 +216,13 @@ impl Control {
         Ok(bound)
     }
 
-    /// Makes a token by which one node may join, once.
-    pub async fn join_token(&self, info: PeerInfo, lifetime: Span) -> Result<JoinToken, ControlError> {
+    /// Makes a token by which one node may join, once. A gateway's `address` is where connectors reach it, `host:port`.
+    pub async fn join_token(
+        &self,
+        info: PeerInfo,
+        address: Option<String>,
+        lifetime: Span,
+    ) -> Result<JoinToken, ControlError> {
         let token = JoinToken::make(
             info,
             self.options().link_addresses.clone(),
@@ -225,7 +230,7 @@ impl Control {
             self.now().plus(lifetime),
         )
         .map_err(ControlError::local("make a join token"))?;
-        let pending = token.pending();
+        let pending = PendingJoin { address, ..token.pending() };
         let write =
             DocumentWrite::put(DocumentKey::new("join", pending.digest.as_str()), 0, bytes(&pending)?);
         let body = halligan_core::leaf::LeafBody::Node {
@@ -277,7 +282,7 @@ impl Admission for Joins {
                 role: info.role,
                 site: info.site.clone(),
                 key_sha256: attempt.key.to_string(),
-                address: None,
+                address: pending.address.clone(),
                 ledger_key: None,
                 joined_at: control.now(),
                 expelled: false,
@@ -302,6 +307,13 @@ impl Admission for Joins {
             control.note(&Actor::Clock, body, writes).await.map_err(failed)?;
             control.0.nodes.allowed.allow(attempt.key, info.clone());
             let roster = control.roster().await.map_err(failed)?;
+            // The others learn of it, or they would not let it in; this one need not wait for that.
+            let others = control.clone();
+            control.0.tasks.spawn(async move {
+                if let Err(error) = others.push_roster().await {
+                    tracing::warn!(error = %chain(&error), "failed to tell the nodes of a new one");
+                }
+            });
             Ok(Welcome { root: control.root_file(&info), roster })
         })
     }
@@ -374,6 +386,7 @@ impl FromNodes {
                 record.key_sha256 = key.to_string();
                 control.put_node(&record, "rotated", &key.to_string()).await?;
                 control.0.nodes.allowed.allow(key, peer.clone());
+                control.push_roster().await?;
                 Response::Ok
             }
             other => Response::error(format!("control does not answer {}", other.name())),
