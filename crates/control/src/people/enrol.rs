@@ -161,19 +161,38 @@ impl Control {
         .into())
     }
 
+    /// A second factor shown in this sign-in within the time that the catalog's settings allow.
+    fn shown_lately(&self, caller: &Caller) -> Result<(), ControlError> {
+        let span = self.in_force().head.catalog.settings.factor_fresh_for;
+        let fresh = caller.sign_in.factor.as_ref().is_some_and(|factor| self.now().since(factor.at) <= span);
+        if fresh {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::SecondFactor,
+            format!("this needs a second factor used in the last {span}"),
+        )
+        .next("give the code of your authenticator: --totp 123456")
+        .into())
+    }
+
     /// Makes an enrolment for somebody: their first, or a reset. Says its secret and id, and whether a second
     /// administrator must confirm it before it works.
     pub async fn invite(
         &self,
         caller: &Caller,
         person: &PersonId,
-        code: &str,
+        code: Option<&str>,
     ) -> Result<(Zeroizing<String>, String, bool), ControlError> {
         self.administrator(caller)?;
         if self.in_force().head.catalog.people.get(person).is_none_or(|found| found.left) {
             return Err(Refusal::not_found(format_args!("person {person}")).into());
         }
-        self.step_up(caller, code, true).await?;
+        match code {
+            Some(code) => drop(self.step_up(caller, code, true).await?),
+            // Inviting a whole team takes one code: what counts is that it was shown lately.
+            None => self.shown_lately(caller)?,
+        }
         let needs = self.administrators().await? >= 2;
         let (secret, id) = self.make_enrolment(person, Some(&caller.person), LIFETIME, needs).await?;
         Ok((secret, id, needs))
