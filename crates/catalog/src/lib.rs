@@ -10,20 +10,31 @@
 
 mod check;
 mod diagnostic;
+mod diff;
+mod explain;
 mod file;
 mod folder;
 mod load;
 mod places;
 mod read;
+mod since;
 mod suggest;
 mod systems;
 mod way_in;
+mod widening;
 
 pub use check::{Checker, check, check_all};
 pub use diagnostic::{Diagnostic, FINDINGS, Finding, Place, Report, Severity, Waived, finding};
+pub use diff::{Change, Field, Kind, Plan, diff, diff_catalog, diff_system};
+pub use explain::{
+    Ask, AskError, BypassWay, Explanation, Outcome, StepWay, Way, WhoExplanation, WhoRow, explain_ask,
+    explain_who,
+};
 pub use file::{CatalogFile, Unprintable, schema};
 pub use folder::{load_folder, sources};
 pub use load::{Content, Loaded, Places, Source, load};
 pub use read::{MOST_FILE_BYTES, MOST_LINE_BYTES};
+pub use since::{keep_left, stamp_since};
 pub use systems::{LoadedSystems, Open, Systems, Unreadable};
 pub use way_in::{Cell, Down, Nodes, Opening, WayInRow, WayInTable, way_in};
+pub use widening::{Widening, system_widening, widening};

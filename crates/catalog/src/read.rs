@@ -114,8 +114,27 @@ fn diagnose(file: &Arc<str>, first_line: u32, chunk: &str, error: &Error) -> Dia
         place.column = u32::try_from(location.column()).unwrap_or(u32::MAX);
     }
     // The text parsed as YAML up to there, so the path of the faulty key is known more often than not.
-    let path = path_at(&positions(chunk, first_line), place.line, place.column);
-    let entry = path.as_deref().map_or_else(|| file.to_string(), entry_of);
+    let positions = positions(chunk, first_line);
+    let path = path_at(&positions, place.line, place.column);
+    let entry = path.as_deref().map_or_else(
+        || file.to_string(),
+        |path| {
+            // Systems stand in a list; people know them by name.
+            let number = path.strip_prefix("systems/").and_then(|rest| rest.split('/').next());
+            let name =
+                number.and_then(|number| positions.get(&format!("systems/{number}/name"))).and_then(|at| {
+                    let line = chunk.lines().nth((at.0 - first_line) as usize)?;
+                    let rest = line.chars().skip(at.1 as usize - 1).collect::<String>();
+                    let name = rest.strip_prefix("name")?.trim_start().strip_prefix(':')?.trim_start();
+                    let name: String = name
+                        .chars()
+                        .take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c))
+                        .collect();
+                    Some(format!("system:{name}"))
+                });
+            name.unwrap_or_else(|| entry_of(path))
+        },
+    );
     match error {
         Error::SerdeUnknownField { field, expected, .. } => {
             let mut found =

@@ -85,8 +85,8 @@ impl<'a> Checker<'a> {
         for (name, profile) in &catalog.profiles {
             let at = At::new(format!("profiles/{name}"), format!("profile:{name}"));
             self.scope(&profile.systems);
-            if covers_everything(&profile.systems) && profile.entitlements.values().any(|one| one.emergency) {
-                let say = "it gives emergency access to every system of the organisation";
+            if covers_everything(&profile.systems) && !profile.entitlements.is_empty() {
+                let say = "it gives access to every system of the organisation";
                 let help = "name systems or labels; or accept it by name in `waivers`";
                 self.say(Severity::Error, "whole-organisation", &at.key("systems"), say, Some(help));
             }
