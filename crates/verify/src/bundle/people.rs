@@ -67,7 +67,10 @@ fn approved(grant: &Grant, request: &Request, faults: &mut Faults) {
         .map(|decision| &decision.person)
         .collect();
     for person in &counted {
-        faults.unless(**person != request.requester && **person != request.beneficiary, || {
+        let own = **person == request.requester
+            || **person == request.beneficiary
+            || request.earlier_requesters.contains(*person);
+        faults.unless(!own, || {
             format!("{place}: {person} approved their own request")
         });
     }
