@@ -24,5 +24,7 @@ pub mod request;
 pub mod review;
 pub mod session;
 pub mod standing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod world;

@@ -41,7 +41,7 @@ pub(crate) fn escalate(
     }
     context.no_token("escalate a request")?;
     context.fresh_factor(facts)?;
-    said("reason", to.reason, 2000)?;
+    said("reason", to.reason, 1000)?;
     let now = context.now;
     open(world, request, now)?;
     fits_state(facts, request, to)?;

@@ -123,7 +123,7 @@ fn put_together(
         );
     }
     if let Some(why) = &file.why_not_lower {
-        text("reason why a lower step is not enough", why, 2000)?;
+        text("reason why a lower step is not enough", why, 1000)?;
     }
     may_ask(facts, &ask.requester, &file.beneficiary, entitlement, now)?;
     let severity = match file.mode {
