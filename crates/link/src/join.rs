@@ -134,6 +134,7 @@ impl JoinToken {
             digest: self.secret.digest(),
             info: self.info.clone(),
             expires: self.expires,
+            address: None,
             used_by: None,
         }
     }
@@ -167,6 +168,9 @@ pub struct PendingJoin {
     pub info: PeerInfo,
     /// When it dies.
     pub expires: Time,
+    /// Where connectors will reach the node, if it is a gateway; control's administrator says so, not the node.
+    #[serde(default)]
+    pub address: Option<String>,
     /// The key that used it.
     pub used_by: Option<KeyPrint>,
 }
