@@ -1,0 +1,118 @@
+//! The demonstration: a real sshd and Halligan on this machine, and one emergency from request to closed incident.
+//!
+//! `halligan-demo` leaves everything running and says how to sign in; `--check` plays the whole story unattended, prints
+//! each step with its duration, and ends with an error at the first that fails.
+
+mod http;
+mod people;
+mod place;
+mod story;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::place::{Layout, Place, StoreKind};
+use crate::story::{Cast, enrol_everybody};
+
+struct Wanted {
+    check: bool,
+    layout: Option<Layout>,
+    store: StoreKind,
+}
+
+fn wanted() -> Result<Wanted> {
+    let mut wanted = Wanted { check: false, layout: None, store: StoreKind::Sqlite };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--check" => wanted.check = true,
+            "--layout" => {
+                wanted.layout = Some(match arguments.next().as_deref() {
+                    Some("one") => Layout::One,
+                    Some("three") => Layout::Three,
+                    _ => bail!("--layout takes one or three"),
+                });
+            }
+            "--store" => {
+                wanted.store = match arguments.next().as_deref() {
+                    Some("sqlite") => StoreKind::Sqlite,
+                    Some("postgres") => StoreKind::Postgres,
+                    _ => bail!("--store takes sqlite or postgres"),
+                };
+            }
+            other => {
+                bail!("{other} is not known; there are --check, --layout one|three, --store sqlite|postgres")
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// The sample catalog, from the repository.
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/catalog")
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match wanted() {
+        Ok(wanted) if wanted.check => check(&wanted).await,
+        Ok(wanted) => stay(&wanted).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays the story in each layout that is wanted.
+async fn check(wanted: &Wanted) -> Result<()> {
+    let layouts = wanted.layout.map_or_else(|| vec![Layout::One, Layout::Three], |layout| vec![layout]);
+    for layout in layouts {
+        println!("\n== One emergency, {layout:?} process(es), store {:?}\n", wanted.store);
+        let begun = Instant::now();
+        story::play(layout, wanted.store, &sample()).await?;
+        println!("\n   all of it: {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    println!("\nEverything held.");
+    Ok(())
+}
+
+/// Leaves everything running until it is interrupted.
+async fn stay(wanted: &Wanted) -> Result<()> {
+    let place = Place::start(wanted.layout.unwrap_or(Layout::One), wanted.store).await?;
+    let cast: Cast = enrol_everybody(&place, &sample()).await.with_context(|| place.log("server"))?;
+    println!("\nHalligan is running.\n");
+    println!("  API        http://localhost:{}", place.api);
+    println!("  gateway    ssh -p {} ROLE+SYSTEM@127.0.0.1", place.ssh);
+    println!("  state      {}", place.folder.path().display());
+    println!("\nEverybody is signed in already. Be one of them in a terminal of your own:\n");
+    for (who, part) in [
+        ("anna", "responder"),
+        ("carla", "approver (leads)"),
+        ("dmitri", "approver (data owner)"),
+        ("sofia", "security officer"),
+        ("ines", "incident lead"),
+        ("ava", "auditor"),
+    ] {
+        println!("  {part:<22} export HALLIGAN_HOME={}", cast.person(who)?.profile().display());
+    }
+    println!(
+        "\nThen, as anna:   halligan request shop-host/operate --emergency --severity sev1 --scenario critical-downtime \\"
+    );
+    println!("                   --confirm-criteria --reason \"the shop is down\" --wait 30s");
+    println!("                 halligan ssh shop-host/operate");
+    println!(
+        "\nA code of somebody's authenticator: the file `authenticator` beside each profile holds its secret."
+    );
+    println!("\nCtrl-C ends it and removes the folder.");
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
