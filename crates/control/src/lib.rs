@@ -4,6 +4,7 @@
 //! No rule lives here. It must never perform an effect that is not in the outbox of a committed decision, never mint a
 //! credential for a target, and never touch session bytes. Start reading at `run.rs`, then `effects.rs`, then `nodes.rs`.
 
+pub mod administration;
 pub mod apply_catalog;
 pub mod catalog;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod control;
 pub mod documents;
 pub mod effects;
 pub mod error;
+pub mod evidence;
 pub mod keys;
 pub mod leases;
 pub mod load;

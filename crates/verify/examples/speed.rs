@@ -11,7 +11,8 @@ use halligan_core::time::Span;
 use halligan_verify::verify_ledger;
 
 fn main() {
-    let incidents = std::env::args().nth(1).map_or(5_000, |text| text.parse().expect("a number of incidents"));
+    let incidents =
+        std::env::args().nth(1).map_or(5_000, |text| text.parse().expect("a number of incidents"));
     let folder = tempfile::tempdir().unwrap();
     let mut shell = story::Shell::new(folder.path());
     shell.with_recordings = false;

@@ -51,14 +51,7 @@ pub fn verify_ledger(folder: &Path, policy: &TrustPolicy) -> Report {
     let tiles = TileFolder::new(folder);
     let Some(head) = trusted_head(&tiles, policy, &mut report) else { return report };
     report.subject = format!("the ledger {}, {} leaves", head.origin, head.size);
-    let kind = match tiles.read_bundle(0, if head.size == 0 { 0 } else { 1 }) {
-        Ok(entries)
-            if entries.first().is_some_and(|leaf| serde_json::from_slice::<NodeLeaf>(leaf).is_ok()) =>
-        {
-            Kind::Node
-        }
-        _ => Kind::Control,
-    };
+    let kind = kind_of(&tiles, head.size);
     let walked = walk(&tiles, &head, kind);
     report.counts.leaves = walked.tree.size();
     report.counts.events = walked.events;
@@ -82,6 +75,16 @@ pub fn verify_ledger(folder: &Path, policy: &TrustPolicy) -> Report {
         report.take("documents against events", walked.documents, format!("{} digests", walked.compared));
     }
     report
+}
+
+/// The first leaf tells.
+fn kind_of(tiles: &TileFolder, size: u64) -> Kind {
+    let width = u16::try_from(size.min(WIDTH)).unwrap_or(TILE_WIDTH);
+    let first = tiles.read_bundle(0, width).ok().and_then(|entries| entries.into_iter().next());
+    match first.map(|leaf| serde_json::from_slice::<NodeLeaf>(&leaf)) {
+        Some(Ok(_)) => Kind::Node,
+        _ => Kind::Control,
+    }
 }
 
 /// Verifies that the ledger in this folder continues an older checkpoint, which somebody has kept.

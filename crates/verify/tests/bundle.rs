@@ -58,8 +58,7 @@ fn forged(path: &Path, change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) {
         .collect();
     let text = serde_json::to_vec_pretty(&manifest).unwrap();
     out.add("manifest.json", text.len() as u64, &text[..]).unwrap();
-    let sums: String =
-        out.members().iter().map(|(name, _, sha256)| format!("{sha256}  {name}\n")).collect();
+    let sums: String = out.members().iter().map(|(name, _, sha256)| format!("{sha256}  {name}\n")).collect();
     out.add("SHA256SUMS", sums.len() as u64, sums.as_bytes()).unwrap();
     fs::write(path, out.finish().unwrap()).unwrap();
 }
@@ -147,7 +146,11 @@ fn a_policy_with_another_key_trusts_nothing() {
     let stranger = LedgerSigner::from_seed("example.org/control", &[9; 32]).unwrap();
     let policy = TrustPolicy::unwitnessed(&[stranger.key()]).unwrap();
     let report = verify_bundle(&path, &Options { policy: Some(policy), identity: None });
-    fault(&report, "checkpoint signatures", "control/checkpoint: failed to trust a checkpoint: failed to verify a note: no key that we trust");
+    fault(
+        &report,
+        "checkpoint signatures",
+        "control/checkpoint: failed to trust a checkpoint: failed to verify a note: no key that we trust",
+    );
     let witness = LedgerSigner::from_seed("witness", &[8; 32]).unwrap().cosigner_key();
     let logs: Vec<_> = shell.policy().logs().iter().map(|log| log.key.clone()).collect();
     let policy = TrustPolicy::with_witnesses(&logs, &[("w", witness)], 1).unwrap();
@@ -193,7 +196,11 @@ fn leaves_of_nodes_are_missed() {
         write_bundle(&path, &contents).unwrap();
         verify(&path)
     };
-    fault(&without("gw-1", "session_opened"), "sessions at gateways", "no leaf of gateway gw-1 opens session");
+    fault(
+        &without("gw-1", "session_opened"),
+        "sessions at gateways",
+        "no leaf of gateway gw-1 opens session",
+    );
     fault(&without("gw-1", "session_ended"), "sessions at gateways", "no leaf of gateway gw-1 ends session");
     fault(&without("gw-1", "recording_finished"), "recordings", "finishes the recording of session");
     fault(&without("connector-1", "looked"), "revocation proofs", "after the tombstone");
@@ -260,10 +267,15 @@ fn a_missing_or_changed_document_is_named() {
     // An edit of the stored document.
     let mut contents = shell.contents(told);
     let body = contents.documents.get_mut(&DocumentRef::Grant(told.grant)).unwrap();
-    *body = String::from_utf8(body.clone()).unwrap().replace("orders are stuck", "orders are fine").into_bytes();
+    *body =
+        String::from_utf8(body.clone()).unwrap().replace("orders are stuck", "orders are fine").into_bytes();
     write_bundle(&path, &contents).unwrap();
     let report = verify(&path);
-    fault(&report, "documents against events", "is not the document whose digest the last leaf about it names");
+    fault(
+        &report,
+        "documents against events",
+        "is not the document whose digest the last leaf about it names",
+    );
     fault(&report, "documents against events", "is not what the events make of it");
 }
 

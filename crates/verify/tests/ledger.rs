@@ -148,7 +148,8 @@ fn replay_leads_to_the_documents_as_they_were_stored() {
     assert_eq!(replayed.documents.len(), shell.stored.len());
     for (document, (revision, body)) in &shell.stored {
         let found = replayed.documents.get(document).unwrap();
-        let sha256: [u8; 32] = sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), body)).into();
+        let sha256: [u8; 32] =
+            sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), body)).into();
         assert_eq!((found.revision, found.sha256), (*revision, sha256), "{document:?}");
     }
 }

@@ -21,7 +21,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("gateway", &["core", "ledger", "recording", "session", "link"]),
     ("protocol-ssh", &["core", "ledger", "recording", "session"]),
     ("connector-ssh", &["core", "ledger", "session", "link"]),
-    ("control", &["core", "catalog", "ledger", "recording", "session", "link", "store"]),
+    // Control writes the bundles that `verify` reads: their form is in one place.
+    ("control", &["core", "catalog", "ledger", "recording", "session", "link", "store", "verify"]),
     ("notify", &["core", "control"]),
     ("api", &["core", "control"]),
     ("client", &["core"]),

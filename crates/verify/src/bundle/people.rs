@@ -70,9 +70,7 @@ fn approved(grant: &Grant, request: &Request, faults: &mut Faults) {
         let own = **person == request.requester
             || **person == request.beneficiary
             || request.earlier_requesters.contains(*person);
-        faults.unless(!own, || {
-            format!("{place}: {person} approved their own request")
-        });
+        faults.unless(!own, || format!("{place}: {person} approved their own request"));
     }
     let bypassed = request.bypass.as_ref().is_some_and(|bypass| bypass.in_effect);
     let came_to_be = grant.state != GrantState::Cancelled;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use halligan_core::apply::apply;
 use halligan_core::catalog::{
-    Catalog, CheckKind, FactorKind, Person, Policy, PolicyRule, ResolvedEntitlement, Scenario, Scope, Severity,
-    Step, System, Who,
+    Catalog, CheckKind, FactorKind, Person, Policy, PolicyRule, ResolvedEntitlement, Scenario, Scope,
+    Severity, Step, System, Who,
 };
 use halligan_core::command::{Actor, Answers, Command, DocumentRef, FactorUse, FileRequest};
 use halligan_core::decide::{Context, decide};
@@ -167,13 +167,26 @@ impl Shell {
         Actor::Person { id: name(who), factor: Some(factor), token: false }
     }
 
-    fn write(&mut self, actor: &Actor, body: LeafBody, documents: Vec<DocumentDigest>, incident: Option<IncidentId>) {
+    fn write(
+        &mut self,
+        actor: &Actor,
+        body: LeafBody,
+        documents: Vec<DocumentDigest>,
+        incident: Option<IncidentId>,
+    ) {
         let chain = incident.map(|incident| {
             let (count, head) = self.chains.get(&incident).cloned().unwrap_or_default();
             ChainLink { incident, number: count + 1, previous: head }
         });
-        let leaf =
-            Leaf { v: 1, at: self.now, actor: actor.clone(), catalog: 1, body, documents, chain: chain.clone() };
+        let leaf = Leaf {
+            v: 1,
+            at: self.now,
+            actor: actor.clone(),
+            catalog: 1,
+            body,
+            documents,
+            chain: chain.clone(),
+        };
         let bytes = serde_json::to_vec(&leaf).unwrap();
         if let Some(link) = chain {
             self.chains.insert(link.incident, (link.number, leaf_hash(&bytes).to_hex()));
@@ -266,7 +279,8 @@ impl Shell {
         let incident = incident.expect("an incident is opened");
         let (request, version) = request.expect("a request is filed");
         let kim = self.person("kim");
-        let decide = Command::Decide { request, verdict: Verdict::Approve, version, reason: Some("go".into()) };
+        let decide =
+            Command::Decide { request, verdict: Verdict::Approve, version, reason: Some("go".into()) };
         let events = self.run(&kim, decide);
         let grant = events
             .iter()
@@ -519,9 +533,10 @@ fn catalog() -> Catalog {
         catalog.offices.insert(office, held);
     }
     catalog.severities.insert(name("sev1"), Severity { rank: 1, ..Severity::default() });
-    let step: Step =
-        serde_json::from_value(serde_json::json!({"name": "second pair of eyes", "approvers": [{"person": "kim"}]}))
-            .unwrap();
+    let step: Step = serde_json::from_value(
+        serde_json::json!({"name": "second pair of eyes", "approvers": [{"person": "kim"}]}),
+    )
+    .unwrap();
     let rule = PolicyRule { steps: vec![step], ..PolicyRule::default() };
     catalog.policies.insert(name("one"), Policy { meaning: String::new(), rules: vec![rule] });
     let scenario = Scenario {
