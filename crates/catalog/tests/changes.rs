@@ -1,6 +1,6 @@
 //! What a change does: the plan, and whether it needs a second person. Every leaf of the model is changed once.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::ops::ControlFlow;
 

@@ -1,6 +1,6 @@
 //! Explanations of the sample catalog: what happens if …, and who could get in.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! Every kind of finding: a catalog without fault, one thing changed, and what is said of it and where.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use std::collections::BTreeSet;
 
 use halligan_catalog::{FINDINGS, Loaded, Nodes, Report, Severity, Source, check_all, keep_left, load};

@@ -103,3 +103,13 @@ fn the_published_schema_is_that_of_the_types() {
     }
     assert!(!schema.contains("\"since\""), "what apply writes is not offered to editors");
 }
+
+#[test]
+fn the_documentation_lists_every_finding() {
+    let text = std::fs::read_to_string(folder("docs/catalog.md")).unwrap();
+    for finding in halligan_catalog::FINDINGS {
+        let waivable = if finding.waivable { "yes" } else { "" };
+        let row = format!("| `{}` | {waivable} | {} |", finding.code, finding.meaning);
+        assert!(text.contains(&row), "docs/catalog.md has no row\n{row}");
+    }
+}

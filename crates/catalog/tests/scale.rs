@@ -1,7 +1,5 @@
 //! Many systems pass through one at a time, and what is wrong with one of them is found.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::io::Write;
 use std::time::Instant;
 
