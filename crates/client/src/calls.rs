@@ -76,8 +76,8 @@ impl Client {
         self.post("enrolment/finish", wish).await
     }
     /// Makes an enrolment for somebody.
-    pub async fn invite(&self, person: &PersonId, totp: &str) -> Answer<Invited> {
-        self.post(&format!("people/{person}/invite"), &Totp { totp: totp.to_owned() }).await
+    pub async fn invite(&self, person: &PersonId, totp: Option<&str>) -> Answer<Invited> {
+        self.post(&format!("people/{person}/invite"), &MaybeTotp { totp: totp.map(str::to_owned) }).await
     }
     /// Confirms an enrolment that another administrator made.
     pub async fn confirm_enrolment(&self, id: &str, totp: &str) -> Answer<WhoseIt> {
@@ -148,6 +148,10 @@ impl Client {
     /// Takes one's own request back.
     pub async fn withdraw(&self, id: RequestId) -> Answer<RequestView> {
         self.post(&format!("requests/{id}/withdraw"), &serde_json::json!({})).await
+    }
+    /// Vouches for the severity of somebody else's request.
+    pub async fn attest_severity(&self, id: RequestId) -> Answer<RequestView> {
+        self.post(&format!("requests/{id}/attest-severity"), &serde_json::json!({})).await
     }
     /// Turns a request into a graver one.
     pub async fn escalate(&self, id: RequestId, wish: &EscalateWish) -> Answer<RequestView> {

@@ -20,6 +20,9 @@ const ANSWER_MOST_BYTES: usize = 16 * 1024 * 1024;
 /// Tries when the server cannot be reached: nothing was sent then, so nothing can be done twice.
 const TRIES: u32 = 3;
 
+/// JSON, one value a line.
+const LINES: &str = "application/x-ndjson";
+
 /// How to reach a server.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -123,6 +126,24 @@ impl Client {
         self.parse(response).await
     }
 
+    /// As [`Client::post`], for an answer that may take some minutes.
+    pub async fn post_slowly<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let body = self.body(body)?;
+        let response = self.send(Method::POST, path, Some(body), Duration::from_secs(600)).await?;
+        self.parse(response).await
+    }
+
+    /// `POST` of JSON, one value a line.
+    pub async fn post_lines<T: DeserializeOwned>(&self, path: &str, lines: String) -> Result<T, ClientError> {
+        let body = Some(lines.into_bytes());
+        let response = self.send_as(Method::POST, path, body, LINES, Duration::from_secs(60)).await?;
+        self.parse(response).await
+    }
+
     /// As [`Client::post`], where the answer has no body.
     pub async fn post_only<B: Serialize + ?Sized>(&self, path: &str, body: &B) -> Result<(), ClientError> {
         let body = self.body(body)?;
@@ -175,6 +196,17 @@ impl Client {
         body: Option<Vec<u8>>,
         longer: Duration,
     ) -> Result<Response, ClientError> {
+        self.send_as(method, path, body, "application/json", longer).await
+    }
+
+    async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        content_type: &'static str,
+        longer: Duration,
+    ) -> Result<Response, ClientError> {
         let url = self
             .base
             .join(path.trim_start_matches('/'))
@@ -190,7 +222,7 @@ impl Client {
             }
             if let Some(body) = &body {
                 request = request
-                    .header("content-type", "application/json")
+                    .header("content-type", content_type)
                     .header(IDEMPOTENCY_HEADER, &key)
                     .body(body.clone());
             }

@@ -9,6 +9,8 @@ pub mod types;
 #[cfg(feature = "http")]
 mod calls;
 #[cfg(feature = "http")]
+mod catalog_calls;
+#[cfg(feature = "http")]
 mod client;
 #[cfg(feature = "http")]
 mod error;
@@ -20,4 +22,4 @@ pub use client::{Client, Options};
 #[cfg(feature = "http")]
 pub use error::ClientError;
 #[cfg(feature = "http")]
-pub use trust::{CertificatePrint, Trust};
+pub use trust::{CertificatePrint, ShownCertificate, Trust, look_at_certificate};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -110,6 +110,96 @@ impl ServerCertVerifier for Pinned {
         } else {
             Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
         }
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The certificate that a server shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// As it came, DER. Nobody has vouched for it.
+    pub der: Vec<u8>,
+}
+
+impl ShownCertificate {
+    /// What a person compares, and what is pinned.
+    pub fn print(&self) -> CertificatePrint {
+        CertificatePrint::of(&self.der)
+    }
+}
+
+/// Asks a server for its certificate and hangs up: nothing is sent to it. For the first meeting, where a person compares
+/// the print with what the server said at its start. None where the address is plain HTTP.
+pub async fn look_at_certificate(address: &str) -> Result<Option<ShownCertificate>, ClientError> {
+    let wrong = |why: String| ClientError::Trust { why };
+    let url = url::Url::parse(address)
+        .map_err(|_| ClientError::Address { address: address.chars().take(200).collect() })?;
+    if url.scheme() != "https" {
+        return Ok(None);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let looker = Arc::new(Looker { seen: Mutex::default(), provider: provider.clone() });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(looker.clone())
+        .with_no_client_auth();
+    let http = reqwest::ClientBuilder::new()
+        .tls_backend_preconfigured(config)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(std::time::Duration::from_secs(10))
+        .no_proxy()
+        .build()
+        .map_err(|error| wrong(error.to_string()))?;
+    let outcome = http.get(url.clone()).send().await;
+    let seen = looker.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (seen, outcome) {
+        (Some(der), _) => Ok(Some(ShownCertificate { der })),
+        (None, Err(source)) => Err(ClientError::Unreachable {
+            server: url.origin().ascii_serialization(),
+            source: source.without_url(),
+        }),
+        (None, Ok(_)) => Err(wrong("the server showed no certificate".to_owned())),
+    }
+}
+
+/// Keeps the certificate and believes nobody.
+#[derive(Debug)]
+struct Looker {
+    seen: Mutex<Option<Vec<u8>>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Looker {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.to_vec());
+        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
     fn verify_tls12_signature(
         &self,

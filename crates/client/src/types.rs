@@ -478,7 +478,7 @@ bodies! {
         login: String,
         /// Number of its incident.
         incident_number: Option<u64>,
-        /// Addresses that people reach gateways of its site at, as far as nodes said.
+        /// Names of connected gateways of its site.
         gateways: Vec<String>,
     }
     /// `POST /grants/{id}/extend`.
@@ -804,11 +804,67 @@ bodies! {
         /// Its site.
         #[cfg_attr(feature = "schema", schema(value_type = String))]
         site: Name,
+        /// Where connectors reach a gateway, `host:port`.
+        #[serde(default)]
+        address: Option<String>,
         /// The token dies after this; at most 24 h.
         #[cfg_attr(feature = "schema", schema(value_type = String))]
         lifetime: Span,
         /// A code for this act.
         totp: String,
+    }
+    /// A gateway, as people's SSH clients know it.
+    GatewayView {
+        /// Its name.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        name: Name,
+        /// Its site.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        site: Name,
+        /// Where SSH clients come in, `host:port`.
+        address: String,
+        /// Its host keys, `ssh-ed25519 AAAA…`, or `@cert-authority ssh-ed25519 AAAA…`.
+        host_keys: Vec<String>,
+    }
+    /// `POST /catalog/systems`: systems that are not in force yet.
+    CatalogGeneration {
+        /// Names them.
+        generation: u64,
+    }
+    /// `POST /catalog/apply`.
+    CatalogApplyWish {
+        /// Everything but the systems (halligan_core::catalog::Catalog).
+        #[cfg_attr(feature = "schema", schema(value_type = Object))]
+        catalog: halligan_core::catalog::Catalog,
+        /// Its systems; those in force if not said.
+        #[serde(default)]
+        generation: Option<u64>,
+        /// A code for this act.
+        totp: String,
+    }
+    /// `POST /catalog/rollback`.
+    CatalogRollbackWish {
+        /// To which version.
+        version: u64,
+        /// A code for this act.
+        totp: String,
+    }
+    /// What became of a catalog that was to be applied.
+    CatalogApplied {
+        /// The change; a second person confirms it by this.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        change: halligan_core::ids::ChangeId,
+        /// The version in force; none while a second person is waited for.
+        version: Option<u64>,
+        /// In force by one person because there is no other.
+        single_administrator: bool,
+        /// What changes, in lines.
+        changes: Vec<String>,
+        /// What becomes wider, in lines.
+        widening: Vec<String>,
+        /// Who could confirm it, while it waits.
+        #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+        confirmers: Vec<PersonId>,
     }
     /// `GET /ready`.
     Ready {

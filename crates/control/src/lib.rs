@@ -13,6 +13,7 @@ pub mod documents;
 pub mod effects;
 pub mod error;
 pub mod evidence;
+pub mod figures;
 pub mod keys;
 pub mod leases;
 pub mod load;

@@ -129,7 +129,7 @@ impl Control {
     }
 
     /// People who hold the office of cloud administrator or security officer and can sign in.
-    async fn administrators(&self) -> Result<usize, ControlError> {
+    pub(crate) async fn administrators(&self) -> Result<usize, ControlError> {
         let in_force = self.in_force();
         let mut count = 0;
         for office in [OfficeName::CloudAdministrator, OfficeName::SecurityOfficer] {
@@ -338,8 +338,10 @@ impl Control {
         label: &str,
         code: &str,
     ) -> Result<Account, ControlError> {
-        let parsed = russh::keys::PublicKey::from_openssh(openssh)
-            .map_err(ControlError::local("read the public key"))?;
+        let parsed = russh::keys::PublicKey::from_openssh(openssh).map_err(|_| {
+            Refusal::new(RefusalCode::DoesNotFit, "this is not an SSH public key")
+                .next("give the line of the file that ends in .pub")
+        })?;
         let text = parsed.to_openssh().map_err(ControlError::local("read the public key"))?;
         let text: String = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
         self.step_up(caller, code, true).await?;

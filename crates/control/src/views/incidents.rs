@@ -49,6 +49,13 @@ impl Viewer {
         Ok(page.into_iter().next())
     }
 
+    /// The id of an incident that somebody names for a request: whoever may ask may join it, so it need not be theirs yet.
+    pub async fn incident_named(&self, text: &str) -> Result<IncidentId, ControlError> {
+        let Some(document) = self.incident_document(text).await? else { return Err(no_incident(text)) };
+        let incident: Incident = parse(&document.key, &document.body)?;
+        Ok(incident.id)
+    }
+
     /// One incident, by `INC-7` or id.
     pub async fn incident(&self, text: &str) -> Result<SeenIncident, ControlError> {
         match self.incident_document(text).await? {

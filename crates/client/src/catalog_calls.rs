@@ -1,0 +1,43 @@
+//! Calls that put catalogs into force, and what is fetched in one piece: evidence, gateways.
+
+use halligan_core::ids::ChangeId;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::types::*;
+
+type Answer<T> = Result<T, ClientError>;
+
+impl Client {
+    /// Stores systems that no catalog in force names yet: JSON, one a line, at most some megabytes at once. Give the
+    /// generation of the first answer with what follows.
+    pub async fn put_systems(&self, generation: Option<u64>, lines: String) -> Answer<CatalogGeneration> {
+        let path = match generation {
+            Some(generation) => format!("catalog/systems?generation={generation}"),
+            None => "catalog/systems".to_owned(),
+        };
+        self.post_lines(&path, lines).await
+    }
+    /// Puts a catalog into force, or proposes it.
+    pub async fn apply_catalog(&self, wish: &CatalogApplyWish) -> Answer<CatalogApplied> {
+        self.post_slowly("catalog/apply", wish).await
+    }
+    /// Goes back to an earlier version.
+    pub async fn roll_back_catalog(&self, version: u64, totp: &str) -> Answer<CatalogApplied> {
+        self.post_slowly("catalog/rollback", &CatalogRollbackWish { version, totp: totp.to_owned() }).await
+    }
+    /// Puts a proposal of somebody else into force.
+    pub async fn confirm_catalog(&self, change: ChangeId, totp: &str) -> Answer<CatalogApplied> {
+        let wish = Totp { totp: totp.to_owned() };
+        self.post_slowly(&format!("catalog/proposals/{change}/confirm"), &wish).await
+    }
+    /// The evidence bundle of an incident, by `INC-7` or id.
+    pub async fn evidence<W: std::io::Write>(&self, which: &str, sink: &mut W) -> Answer<u64> {
+        let which: String = url::form_urlencoded::byte_serialize(which.as_bytes()).collect();
+        self.download(&format!("incidents/{which}/evidence"), sink).await
+    }
+    /// Gateways, with the keys that SSH clients pin.
+    pub async fn gateways(&self) -> Answer<Vec<GatewayView>> {
+        self.get("gateways").await
+    }
+}
