@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use halligan_core::ids::Name;
@@ -60,6 +60,7 @@ pub(crate) struct Inner {
     pub alerts: RwLock<Option<Arc<dyn AlertSink>>>,
     pub checkpoint: watch::Sender<Option<String>>,
     last_time: AtomicI64,
+    clock_bad: AtomicBool,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
     pub counts: RwLock<BTreeMap<&'static str, u64>>,
@@ -89,6 +90,7 @@ impl Control {
             alerts: RwLock::new(None),
             checkpoint: watch::Sender::new(head.signed.map(|signed| signed.note)),
             last_time: AtomicI64::new(head.last_time),
+            clock_bad: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             counts: RwLock::default(),
@@ -102,6 +104,7 @@ impl Control {
     pub fn start(&self) {
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(timers::run(self.clone(), stop.clone()));
+        self.0.tasks.spawn(timers::housekeeping(self.clone(), stop.clone()));
         self.0.tasks.spawn(effects::run(self.clone(), stop.clone()));
         self.0.tasks.spawn(sequencer::run(self.clone(), stop));
     }
@@ -144,6 +147,23 @@ impl Control {
     /// A commit happened at this time.
     pub(crate) fn seen(&self, time: Time) {
         self.0.last_time.fetch_max(time.micros(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn judge_clock(&self, bad: bool) {
+        if self.0.clock_bad.swap(bad, Ordering::AcqRel) != bad {
+            if bad {
+                tracing::error!(
+                    "this node's clock is more than two seconds off the database's: it decides nothing until that is mended"
+                );
+            } else {
+                tracing::info!("this node's clock agrees with the database's again");
+            }
+        }
+    }
+
+    /// Whether this node's clock is too far off the database's to decide.
+    pub fn clock_is_bad(&self) -> bool {
+        self.0.clock_bad.load(Ordering::Acquire)
     }
 
     /// How far the clock lags behind the ledger; more than a little means that one of them is wrong.

@@ -98,6 +98,12 @@ impl Control {
     }
 
     async fn attempt(&self, wish: &Wish) -> Result<Outcome, ControlError> {
+        if self.clock_is_bad() {
+            return Err(ControlError::said(
+                "decide",
+                "this node's clock is more than two seconds off the database's",
+            ));
+        }
         let in_force = self.in_force();
         let store = self.store();
         let mut slice = Slice::load(store, &in_force, &wish.command).await?;

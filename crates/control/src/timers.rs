@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use halligan_core::command::{Actor, Command, Due};
+use halligan_core::time::Span;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
@@ -11,6 +12,13 @@ use crate::error::ControlError;
 
 const PAUSE: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 256;
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// A node that is further off the database's clock than this refuses to decide.
+const CLOCK_MOST_MICROS: u64 = 2_000_000;
+/// Rounds of housekeeping between two looks at old answers.
+const ANSWERS_EVERY: u64 = 720;
+/// Repetitions of a call are recognised this long.
+const ANSWERS_KEPT: Span = Span::days(2);
 
 /// Wakes what is due, until stopped.
 pub async fn run(control: Control, stop: CancellationToken) {
@@ -29,6 +37,33 @@ pub async fn run(control: Control, stop: CancellationToken) {
             }
         } else if stop.is_cancelled() {
             return;
+        }
+    }
+}
+
+/// Looks after what needs no hurry: the clock against the database's, answers that nobody will ask for again.
+pub async fn housekeeping(control: Control, stop: CancellationToken) {
+    let mut rounds = 0u64;
+    loop {
+        if control.store().engine() == "postgres" {
+            match control.store().database_clock().await {
+                Ok(theirs) => {
+                    let off = theirs.abs_diff(control.now().micros());
+                    control.judge_clock(off > CLOCK_MOST_MICROS);
+                }
+                Err(error) => tracing::warn!(error = %chain(&error), "failed to read the database's clock"),
+            }
+        }
+        if rounds.is_multiple_of(ANSWERS_EVERY) {
+            let old = control.now().minus(ANSWERS_KEPT).micros();
+            if let Err(error) = control.store().forget_answers(old).await {
+                tracing::warn!(error = %chain(&error), "failed to forget old answers");
+            }
+        }
+        rounds += 1;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
         }
     }
 }
