@@ -186,7 +186,11 @@ fn commands(alert: &Alert) -> Vec<String> {
         | AlertKind::Incident => {
             add("incident blockers", alert.incident.map(|id| id.to_string()), "");
         }
-        AlertKind::Approved | AlertKind::Denied | AlertKind::ApprovalBlocked | AlertKind::Widened | AlertKind::Playback => {}
+        AlertKind::Approved
+        | AlertKind::Denied
+        | AlertKind::ApprovalBlocked
+        | AlertKind::Widened
+        | AlertKind::Playback => {}
     }
     if next.is_empty() {
         next.push("halligan tasks".to_owned());

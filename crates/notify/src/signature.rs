@@ -128,7 +128,7 @@ mod tests {
             let say = Keys::parse(bad).unwrap_err();
             assert!(!say.contains("hunter2"), "{say}");
         }
-        let many = vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; 9].join("\n");
+        let many = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; 9].join("\n");
         assert!(Keys::parse(&many).is_err());
         let keys = Keys::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         assert_eq!(format!("{keys:?}"), "Keys(1)");

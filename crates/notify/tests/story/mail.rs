@@ -90,7 +90,10 @@ async fn each_person_gets_one_mail_that_can_be_read_at_night() {
     let text = decoded(&messages[0], bench.folder.path());
     let (head, body) = text.split_once("\n\n").unwrap();
     let subject = head.lines().find(|line| line.starts_with("Subject: ")).unwrap();
-    assert!(subject.starts_with("Subject: ⚡ [Halligan Acme] Emergency access is asked for: EMERGENCY sev1"), "{subject}");
+    assert!(
+        subject.starts_with("Subject: ⚡ [Halligan Acme] Emergency access is asked for: EMERGENCY sev1"),
+        "{subject}"
+    );
     assert!(!head.lines().any(|line| line.starts_with("Bcc")), "{head}");
     assert!(head.contains("To: Anna Ångström <anna@example.org>"), "{head}");
     assert!(head.contains("Auto-Submitted: auto-generated"), "{head}");
@@ -180,10 +183,65 @@ async fn a_test_mail_goes_to_everybody_on_the_route() {
     let bench = Bench::new().await;
     let notifier = bench.notifier(bench.smtp());
     let told = notifier.send_test("everybody", "ben").await.unwrap();
-    assert_eq!(told.iter().map(|one| one.to.as_str()).collect::<Vec<_>>(), ["anna@example.org", "ben@example.org"]);
+    assert_eq!(
+        told.iter().map(|one| one.to.as_str()).collect::<Vec<_>>(),
+        ["anna@example.org", "ben@example.org"]
+    );
     assert!(told.iter().all(|one| one.error.is_none()), "{told:?}");
     let messages = bench.mail.wait_for(2, SOON).await.unwrap();
     assert!(decoded(&messages[0], bench.folder.path()).contains("This is a test. Nothing happened"));
     let cleo = notifier.send_test("person:cleo", "ben").await.unwrap();
     assert!(cleo[0].error.as_ref().unwrap().contains("no mail address"));
+}
+
+/// The same kind of server, but with TLS from the first byte; it prints its port.
+const IMPLICIT: &str = r#"
+import pathlib, ssl, sys, time
+from aiosmtpd.controller import Controller
+folder, out = map(pathlib.Path, sys.argv[1:3])
+class Mailbox:
+    async def handle_DATA(self, server, session, envelope):
+        (out / "part").write_bytes(envelope.content)
+        (out / "part").rename(out / "message")
+        return "250 2.0.0 Taken"
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+controller = Controller(Mailbox(), hostname="127.0.0.1", port=int(sys.argv[3]), ssl_context=context)
+controller.start()
+print("listening", flush=True)
+time.sleep(60)
+"#;
+
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn tls_from_the_first_byte() {
+    let bench = Bench::new().await;
+    let certificates = bench.mail.authority();
+    let port = halligan_testkit::process::free_port().unwrap();
+    let mut server = Killed(
+        std::process::Command::new(interpreter().unwrap())
+            .args(["-c", IMPLICIT])
+            .args([certificates.parent().unwrap(), bench.folder.path()])
+            .arg(port.to_string())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut line = String::new();
+    let mut output = std::io::BufReader::new(server.0.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+    assert_eq!(line, "listening\n");
+    let smtp = SmtpConfig { tls: SmtpTls::Implicit, port, user: None, password_file: None, ..bench.smtp() };
+    let alert = dispatch(AlertKind::Approved, "yes", &["anna"]);
+    bench.notifier(smtp).deliver("person:anna", "a", &alert).await.unwrap();
+    let text = std::fs::read_to_string(bench.folder.path().join("message")).unwrap();
+    assert!(text.contains("Message-ID: <msg_"), "{text}");
 }

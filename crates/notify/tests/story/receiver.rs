@@ -62,8 +62,10 @@ impl Receiver {
                 PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             )
             .unwrap();
-        // `localhost` may be either address, so both are served by one port.
-        Self::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(TlsAcceptor::from(Arc::new(config))))
+        Self::start(
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            Some(TlsAcceptor::from(Arc::new(config))),
+        )
     }
 
     fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
@@ -101,7 +103,8 @@ impl Receiver {
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
-    let length = if status.starts_with("204") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let length =
+        if status.starts_with("204") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     format!("HTTP/1.1 {status}\r\n{length}{headers}\r\n{body}")
 }
 

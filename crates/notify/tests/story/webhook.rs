@@ -8,7 +8,7 @@ use halligan_control::effects::AlertSink as _;
 use halligan_core::catalog::RouteTarget;
 use halligan_core::effect::AlertKind;
 use halligan_core::time::Span;
-use halligan_notify::{NotifyConfig, Notifier};
+use halligan_notify::{Notifier, NotifyConfig};
 use tempfile::TempDir;
 
 use crate::receiver::{Received, Receiver};
@@ -128,7 +128,11 @@ async fn answers_count_as_the_standard_says() {
     receiver.answers("503 Service Unavailable", "", "come\u{1b}[31m back\r\nlater");
     let say = notifier.deliver("siem", "c", &alert).await.unwrap_err();
     assert!(say.contains("503") && say.contains("\\r\\nlater") && !say.contains('\u{1b}'), "{say}");
-    receiver.answers("307 Temporary Redirect", &format!("location: http://127.0.0.1:{}/\r\n", elsewhere.port), "");
+    receiver.answers(
+        "307 Temporary Redirect",
+        &format!("location: http://127.0.0.1:{}/\r\n", elsewhere.port),
+        "",
+    );
     let say = notifier.deliver("siem", "d", &alert).await.unwrap_err();
     assert!(say.contains("redirects are not followed"), "{say}");
     assert!(elsewhere.received().is_empty());
@@ -208,7 +212,8 @@ async fn kinds_choose_routes_and_what_is_too_old_is_given_up() {
     let receiver = Receiver::plain().await;
     let url = format!("http://127.0.0.1:{}/", receiver.port);
     let to = || RouteTarget::Webhook { url: url.clone(), secret: "siem".parse().unwrap() };
-    let routes = vec![("all", route(&[], to())), ("bypasses", route(&["bypassed", "revocation-failed"], to()))];
+    let routes =
+        vec![("all", route(&[], to())), ("bypasses", route(&["bypassed", "revocation-failed"], to()))];
     let notifier = notifier(bench.config.clone(), catalog(routes));
     let mut alert = dispatch(AlertKind::Bypassed, "x", &[]);
     assert_eq!(notifier.routes(&alert.alert), ["all", "bypasses"]);
