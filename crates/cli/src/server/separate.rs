@@ -1,14 +1,14 @@
 //! A gateway or a connector in a process of its own. What it trusts stands in its root file; it starts, and keeps what it
 //! promised, without control.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use halligan_connector_ssh::SshConnector;
 use halligan_gateway::Gateway;
 use halligan_link::{
-    AllowedNodes, BoxFuture, KeptLink, LinkListener, NodeKey, PeerInfo, Role, RootFile, Timing,
+    AllowedNodes, BoxFuture, KeptLink, LinkListener, NodeKey, Peer, PeerInfo, Role, RootFile, Timing,
     keep_connected,
 };
 use serde_json::{Value, json};
@@ -59,13 +59,20 @@ pub async fn gateway(config: Config) -> anyhow::Result<()> {
             .await?;
     let link = listener.address();
     let following = AbortOnDropHandle::new(tokio::spawn(follow_roster(role.gateway.clone(), allowed)));
-    let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, role.gateway.clone(), root.info())));
+    let connectors = Connectors::default();
+    let accepting = AbortOnDropHandle::new(tokio::spawn(accept(
+        listener,
+        role.gateway.clone(),
+        root.info(),
+        connectors.clone(),
+    )));
     let addresses =
         json!({ "ssh": role.ssh.to_string(), "ssh_host_key": role.host_key, "link": link.to_string() });
     let answers = GatewayAsked {
         info: root.info(),
         gateway: role.gateway.clone(),
         to_control: Arc::clone(&to_control),
+        connectors,
         addresses,
         stop: stop.soon.clone(),
     };
@@ -96,11 +103,28 @@ async fn follow_roster(gateway: Gateway, allowed: Arc<AllowedNodes>) {
     }
 }
 
+/// Connectors that have come in.
+#[derive(Clone, Default)]
+struct Connectors(Arc<Mutex<Vec<Peer>>>);
+
+impl Connectors {
+    fn add(&self, peer: Peer) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|peer| !peer.is_closed());
+        held.push(peer);
+    }
+    fn count(&self) -> usize {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter(|peer| !peer.is_closed()).count()
+    }
+}
+
 /// Takes connectors of this site in.
-async fn accept(mut listener: LinkListener, gateway: Gateway, own: PeerInfo) {
+async fn accept(mut listener: LinkListener, gateway: Gateway, own: PeerInfo, connectors: Connectors) {
     loop {
         match listener.accept(gateway.handler()).await {
             Ok(peer) if peer.info().role == Role::Connector && peer.info().site == own.site => {
+                connectors.add(peer.clone());
                 gateway.connector_joined(peer);
             }
             Ok(peer) => peer.close("only connectors of this gateway's site come in here"),
@@ -135,6 +159,7 @@ struct GatewayAsked {
     info: PeerInfo,
     gateway: Gateway,
     to_control: Arc<KeptLink>,
+    connectors: Connectors,
     addresses: Value,
     stop: CancellationToken,
 }
@@ -150,6 +175,7 @@ impl Answers for GatewayAsked {
                     "site": self.info.site,
                     "control": self.to_control.peer().is_some(),
                     "trouble": self.to_control.trouble(),
+                    "connectors": self.connectors.count(),
                     "addresses": self.addresses,
                     "gateway": gateway_role::status(&self.gateway),
                 })),
