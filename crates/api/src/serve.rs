@@ -35,6 +35,8 @@ pub struct Served {
     pub address: SocketAddr,
     /// SHA-256 (hex) of its certificate, which clients pin; none with plain HTTP.
     pub certificate_print: Option<String>,
+    /// The certificate in use, with TLS.
+    tls: Option<RustlsConfig>,
     handle: Handle<SocketAddr>,
     task: JoinHandle<std::io::Result<()>>,
 }
@@ -44,6 +46,16 @@ impl Served {
     pub fn url(&self) -> String {
         let scheme = if self.certificate_print.is_some() { "https" } else { "http" };
         format!("{scheme}://localhost:{}", self.address.port())
+    }
+
+    /// Shows another certificate to new connections. Nothing happens with plain HTTP.
+    pub fn renew(&mut self, certificate: Certificate) -> Result<(), ServeError> {
+        if let Some(tls) = &self.tls {
+            let print = certificate.print();
+            tls.reload_from_config(Arc::new(certificate.server_config()?));
+            self.certificate_print = Some(print);
+        }
+        Ok(())
     }
 
     /// Takes no new calls, lets those under way end, and stops.
@@ -69,9 +81,10 @@ pub fn serve(serving: Serving) -> Result<Served, ServeError> {
     let handle = Handle::new();
     let service = serving.router.into_make_service_with_connect_info::<SocketAddr>();
     let certificate_print = serving.certificate.as_ref().map(Certificate::print);
-    let task = match serving.certificate {
-        Some(certificate) => {
-            let config = RustlsConfig::from_config(Arc::new(certificate.server_config()?));
+    let tls = serving.certificate.map(Certificate::server_config).transpose()?;
+    let tls = tls.map(|config| RustlsConfig::from_config(Arc::new(config)));
+    let task = match tls.clone() {
+        Some(config) => {
             let mut server =
                 axum_server::from_tcp_rustls(listener, config).map_err(listen)?.handle(handle.clone());
             limit(server.http_builder());
@@ -83,7 +96,7 @@ pub fn serve(serving: Serving) -> Result<Served, ServeError> {
             tokio::spawn(async move { server.serve(service).await })
         }
     };
-    Ok(Served { address, certificate_print, handle, task })
+    Ok(Served { address, certificate_print, tls, handle, task })
 }
 
 fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {

@@ -30,6 +30,9 @@ pub struct Config {
     pub gateway: Gateway,
     /// The connector role.
     pub connector: Connector,
+    /// How alerts leave; which go where stands in the catalog.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub notify: halligan_notify::NotifyConfig,
     /// Bounds.
     pub limits: Limits,
 }

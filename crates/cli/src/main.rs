@@ -39,6 +39,8 @@ enum Command {
     Backup(server::commands::Backup),
     /// Looks after control's ledger when the server does not start.
     Ledger(server::commands::Ledger),
+    /// Prints the description of the API.
+    Openapi,
     /// Writes the manual pages into a folder.
     Man {
         /// Where to.
@@ -86,6 +88,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => return server::commands::config(command, format),
         Command::Backup(command) => server::commands::backup(command, format).await?,
         Command::Ledger(command) => server::commands::ledger(command).await?,
+        Command::Openapi => print!("{}", halligan_api::openapi_text()),
         Command::Man { folder } => server::manual::pages(Cli::command(), &folder)?,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "halligan", &mut std::io::stdout());

@@ -61,6 +61,12 @@ impl Config {
             &mut self.connector.krl.path,
         ];
         optional.into_iter().flatten().for_each(absolute);
+        let notify = &mut self.notify;
+        notify.webhook_secrets.values_mut().for_each(absolute);
+        notify.webhook_roots.iter_mut().for_each(absolute);
+        if let Some(smtp) = &mut notify.smtp {
+            smtp.password_file.iter_mut().chain(&mut smtp.root_file).for_each(absolute);
+        }
     }
 
     /// What cannot work: key and sentence.

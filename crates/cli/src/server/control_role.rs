@@ -10,7 +10,7 @@ use halligan_core::ids::Name;
 use halligan_store::{PostgresOptions, SqliteOptions, Store};
 
 use super::process::make_private;
-use super::{first, recover};
+use super::{api, first, recover};
 use crate::config::{Config, StoreKind};
 
 /// Opens the store that the configuration names.
@@ -52,6 +52,8 @@ pub async fn start(config: &Config) -> anyhow::Result<(Control, Option<SocketAdd
         clock: Arc::new(SystemClock),
     };
     let control = Control::open(options, store).await?;
+    // Before anything runs: an alert without a sink would count as delivered.
+    api::alerts(&control, config)?;
     control.start();
     let bound = match listen {
         Some(address) => Some(control.listen(&address).await?),

@@ -1,4 +1,4 @@
-//! Manual pages, and the description of the API.
+//! Manual pages.
 
 use std::fs;
 use std::path::Path;

@@ -42,12 +42,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         false => None,
     };
-    let api = api::start(&control, &config, &stop).await?;
     let secret = first::enrolment(&control, &folder, &config.server.administrator).await?;
     join::write_tokens(&control, &config).await?;
+    // Last: whoever reaches it finds everything else in place.
+    let api = api::start(&control, &config, &stop).await?;
 
     let addresses = json!({
-        "api": api.as_ref().map(|api| api.url.clone()),
+        "api": api.url,
+        "api_certificate": api.certificate,
         "ssh": gateway.as_ref().map(|role| role.ssh.to_string()),
         "ssh_host_key": gateway.as_ref().map(|role| role.host_key.clone()),
         "link": link.map(|address| address.to_string()),
@@ -86,16 +88,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 /// The outside first, control last: what ends is still recorded and reported.
 async fn end(
-    api: Option<api::ApiRole>,
+    api: api::ApiRole,
     gateway: Option<GatewayRole>,
     connector: Option<ConnectorRole>,
     control: &Control,
     stop: &Stop,
 ) {
-    drop(api);
-    if let Some(gateway) = gateway {
-        gateway.stop(stop).await;
-    }
+    let people = async {
+        if let Some(gateway) = gateway {
+            gateway.stop(stop).await;
+        }
+    };
+    tokio::join!(api.stop(stop), people);
     drop(connector);
     let last = std::time::Duration::from_secs(5);
     if tokio::time::timeout(last, control.stop()).await.is_err() {
