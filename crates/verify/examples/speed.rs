@@ -12,13 +12,14 @@ use halligan_verify::verify_ledger;
 
 fn main() {
     let incidents =
-        std::env::args().nth(1).map_or(5_000, |text| text.parse().expect("a number of incidents"));
+        std::env::args().nth(1).map_or(5_000_u64, |text| text.parse().expect("a number of incidents"));
     let folder = tempfile::tempdir().unwrap();
     let mut shell = story::Shell::new(folder.path());
     shell.with_recordings = false;
     for number in 1..=incidents {
+        shell.responder = format!("pat{}", number % 1000);
         shell.emergency(number);
-        shell.now = shell.now.plus(Span::hours(9));
+        shell.now = shell.now.plus(Span::minutes(1));
     }
     let tiles = folder.path().join("tiles");
     shell.control.tiles(&tiles);

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use halligan_core::command::DocumentRef;
 use halligan_core::event::Event;
 use halligan_core::ids::IncidentId;
-use halligan_core::leaf::{Leaf, LeafBody};
+use halligan_core::leaf::LeafBody;
 use halligan_core::time::{Span, Time};
 use halligan_ledger::Hash;
 
 use crate::findings::Faults;
+use crate::replay::{Entry, Named};
 
 /// Decisions that are made at the same moment may be recorded in another order, and a node whose clock is off by more
 /// than two seconds refuses to decide; so a leaf's time is at most this far below the highest before it.
@@ -30,11 +32,12 @@ pub struct Chains(pub HashMap<IncidentId, Chain>);
 
 impl Chains {
     /// Takes the next leaf of the ledger.
-    pub fn push(&mut self, index: u64, leaf: &Leaf, hash: &Hash, faults: &mut Faults) {
-        for digest in leaf.documents.iter().filter(|digest| digest.kind == "incident") {
-            let of = leaf.chain.as_ref().map(|link| link.incident.to_string());
-            if of.as_deref() != Some(digest.id.as_str()) {
-                faults.say(format!("leaf {index} changes incident {} and is not in its chain", digest.id));
+    pub(crate) fn push(&mut self, index: u64, leaf: &Entry, hash: &Hash, faults: &mut Faults) {
+        for named in &leaf.named {
+            if let Named::Core(DocumentRef::Incident(id), _) = named
+                && leaf.chain.as_ref().is_none_or(|link| link.incident != *id)
+            {
+                faults.say(format!("leaf {index} changes incident {id} and is not in its chain"));
             }
         }
         let Some(link) = &leaf.chain else { return };
@@ -47,8 +50,11 @@ impl Chains {
                 chain.count + 1
             ));
         }
-        let previous = chain.head.map(|head| head.to_hex()).unwrap_or_default();
-        if link.previous != previous {
+        let follows = match &chain.head {
+            None => link.previous.is_empty(),
+            Some(head) => Hash::from_hex(&link.previous).as_ref() == Ok(head),
+        };
+        if !follows {
             faults.say(format!(
                 "leaf {index}, number {} of incident {}, does not follow the leaf before it",
                 link.number, link.incident

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use halligan_core::leaf::{Leaf, LeafBody};
+use halligan_core::leaf::LeafBody;
 use halligan_core::node_event::NodeLeaf;
 use halligan_ledger::tiles::TILE_WIDTH;
 use halligan_ledger::{
@@ -18,7 +18,7 @@ use halligan_ledger::{
 
 use crate::chains::{Chains, Monotonic};
 use crate::findings::{Faults, Report, chain, count};
-use crate::replay::{History, Replay};
+use crate::replay::{Entry, History, Replay};
 
 const WIDTH: u64 = TILE_WIDTH as u64;
 /// Bundles of entries that wait between two threads.
@@ -32,7 +32,7 @@ enum Kind {
 }
 
 enum Content {
-    Control(Box<Leaf>),
+    Control(Box<Entry>),
     Node(Box<NodeLeaf>),
     Unreadable(String),
 }
@@ -231,10 +231,10 @@ fn read(tiles: &TileFolder, size: u64, kind: Kind, place: u64, of: u64, out: &Sy
 
 fn content(kind: Kind, entry: &[u8]) -> Content {
     let parsed = match kind {
-        Kind::Control => serde_json::from_slice(entry).map(Content::Control),
-        Kind::Node => serde_json::from_slice(entry).map(Content::Node),
+        Kind::Control => Entry::parse(entry).map(|entry| Content::Control(Box::new(entry))),
+        Kind::Node => serde_json::from_slice(entry).map(Content::Node).map_err(|error| chain(&error)),
     };
-    parsed.unwrap_or_else(|error| Content::Unreadable(chain(&error)))
+    parsed.unwrap_or_else(Content::Unreadable)
 }
 
 /// Takes the blocks in order: tree, tiles of higher levels, chains, time. Passes them on to the replays.

@@ -1,14 +1,17 @@
 //! Replays events through the core's `apply` and compares each document with the digest that its leaf names. A document
 //! that somebody changed in the store, or an event that somebody changed in a leaf, shows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use halligan_core::apply::apply;
 use halligan_core::command::{Actor, DocumentRef};
 use halligan_core::event::Event;
-use halligan_core::leaf::{DocumentDigest, Leaf, LeafBody};
+use halligan_core::leaf::{ChainLink, Leaf, LeafBody};
 use halligan_core::time::Time;
 use halligan_core::world::World;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::findings::{Faults, chain};
@@ -29,6 +32,133 @@ pub struct Stored {
     pub revision: u64,
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
+}
+
+/// A document that a leaf names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// One of the core's.
+    Core(DocumentRef, Stored),
+    /// Another, by kind and id.
+    Other(String, String, Stored),
+}
+
+impl Named {
+    pub(crate) fn new(kind: &str, id: &str, revision: u64, sha256: &str) -> Result<Self, String> {
+        let mut hash = [0; 32];
+        if sha256.len() != 64 || !decode(sha256.as_bytes(), &mut hash) {
+            return Err(format!("it names {kind} {id} with something that is no digest"));
+        }
+        let stored = Stored { revision, sha256: hash };
+        Ok(match reference(kind, id) {
+            Some(document) => Self::Core(document, stored),
+            None => Self::Other(kind.to_owned(), id.to_owned(), stored),
+        })
+    }
+}
+
+/// Lower-case hexadecimal; a table is several times as fast as asking for each character's range.
+fn decode(digits: &[u8], out: &mut [u8; 32]) -> bool {
+    const NONE: u8 = 0xff;
+    const fn value(digit: u8) -> u8 {
+        match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => NONE,
+        }
+    }
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let mut bad = !rest.is_empty() || pairs.len() != out.len();
+    for (slot, [high, low]) in out.iter_mut().zip(pairs) {
+        let (high, low) = (value(*high), value(*low));
+        bad |= high == NONE || low == NONE;
+        *slot = (high << 4) | (low & 0xf);
+    }
+    !bad
+}
+
+/// A leaf of control, read for replay: as [`Leaf`], with the digests resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub at: Time,
+    pub actor: Actor,
+    pub body: LeafBody,
+    pub named: Vec<Named>,
+    pub chain: Option<ChainLink>,
+}
+
+/// The same fields as [`Leaf`], most of them still text: a tagged enum would copy all of it once more.
+#[derive(Deserialize)]
+struct Raw<'a> {
+    v: u32,
+    at: Time,
+    actor: Actor,
+    #[serde(rename = "catalog")]
+    _catalog: u64,
+    #[serde(borrow)]
+    body: &'a RawValue,
+    #[serde(borrow)]
+    documents: Vec<RawDigest<'a>>,
+    chain: Option<ChainLink>,
+}
+
+#[derive(Deserialize)]
+struct RawDigest<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    revision: u64,
+    #[serde(borrow)]
+    sha256: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct RawBody<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    events: Option<Vec<&'a RawValue>>,
+}
+
+impl Entry {
+    /// Reads a leaf's bytes.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let say = |error: serde_json::Error| chain(&error);
+        let raw: Raw<'_> = serde_json::from_slice(bytes).map_err(say)?;
+        if raw.v != 1 {
+            return Err(format!("it has format {}", raw.v));
+        }
+        let body: RawBody<'_> = serde_json::from_str(raw.body.get()).map_err(say)?;
+        let body = match body.events {
+            Some(events) if body.kind == "events" => {
+                let events = events.into_iter().map(|event| serde_json::from_str(event.get()));
+                LeafBody::Events { events: events.collect::<Result<_, _>>().map_err(say)? }
+            }
+            _ => serde_json::from_str(raw.body.get()).map_err(say)?,
+        };
+        let named = raw
+            .documents
+            .iter()
+            .map(|found| Named::new(&found.kind, &found.id, found.revision, &found.sha256));
+        let named = named.collect::<Result<_, _>>()?;
+        Ok(Self { at: raw.at, actor: raw.actor, body, named, chain: raw.chain })
+    }
+
+    /// From a leaf that was read already.
+    pub(crate) fn of(leaf: &Leaf) -> Result<Self, String> {
+        let named = leaf
+            .documents
+            .iter()
+            .map(|found| Named::new(&found.kind, &found.id, found.revision, &found.sha256));
+        Ok(Self {
+            at: leaf.at,
+            actor: leaf.actor.clone(),
+            body: leaf.body.clone(),
+            named: named.collect::<Result<_, _>>()?,
+            chain: leaf.chain.clone(),
+        })
+    }
 }
 
 struct Seen {
@@ -54,6 +184,7 @@ pub struct Replay {
     whole: BTreeSet<DocumentRef>,
     /// Changed, and the digest is still to come: a command may take several leaves.
     owed: BTreeSet<DocumentRef>,
+    /// The leaf that owes.
     last: Option<(u64, Time, Actor)>,
     others: BTreeMap<(String, String), Stored>,
     buffer: Vec<u8>,
@@ -98,34 +229,43 @@ impl Replay {
 
     /// Takes a leaf from its bytes.
     pub fn push_bytes(&mut self, index: u64, leaf: &[u8], faults: &mut Faults) {
-        match serde_json::from_slice::<Leaf>(leaf) {
-            Ok(leaf) => self.push(index, &leaf, faults),
-            Err(error) => faults.say(format!("leaf {index} cannot be read: {}", chain(&error))),
+        match Entry::parse(leaf) {
+            Ok(entry) => self.push(index, &entry, faults),
+            Err(why) => faults.say(format!("leaf {index} cannot be read: {why}")),
         }
     }
 
-    /// Takes a leaf.
-    pub fn push(&mut self, index: u64, leaf: &Leaf, faults: &mut Faults) {
+    /// Takes a leaf that was read already.
+    pub fn push_leaf(&mut self, index: u64, leaf: &Leaf, faults: &mut Faults) {
+        match Entry::of(leaf) {
+            Ok(entry) => self.push(index, &entry, faults),
+            Err(why) => faults.say(format!("leaf {index} cannot be read: {why}")),
+        }
+    }
+
+    pub(crate) fn push(&mut self, index: u64, leaf: &Entry, faults: &mut Faults) {
         let LeafBody::Events { events } = &leaf.body else {
             self.settle(None, faults);
-            for digest in &leaf.documents {
-                self.named(index, digest, faults);
+            for named in &leaf.named {
+                self.named(index, named, faults);
             }
             return;
         };
         self.settle(Some((leaf.at, &leaf.actor)), faults);
         for event in events {
             apply(&mut self.world, event, leaf.at);
-            if let Some(document) = made_whole(event) {
+            if let Some(document) = made_whole(event).filter(|document| self.share.has(document)) {
                 self.whole.insert(document);
             }
         }
         let changed = std::mem::take(&mut self.world.changed);
         self.owed.extend(changed.into_iter().filter(|document| self.share.has(document)));
-        for digest in &leaf.documents {
-            self.named(index, digest, faults);
+        for named in &leaf.named {
+            self.named(index, named, faults);
         }
-        self.last = Some((index, leaf.at, leaf.actor.clone()));
+        if !self.owed.is_empty() {
+            self.last = Some((index, leaf.at, leaf.actor.clone()));
+        }
     }
 
     /// Digests that are owed come in leaves of the same command, or never.
@@ -149,33 +289,30 @@ impl Replay {
     }
 
     /// A leaf names a document with its digest.
-    fn named(&mut self, index: u64, digest: &DocumentDigest, faults: &mut Faults) {
-        let DocumentDigest { kind, id, revision, sha256 } = digest;
-        let mut hash = [0; 32];
-        if hex::decode_to_slice(sha256, &mut hash).is_err() {
-            faults.say(format!("leaf {index} names {kind} {id} with something that is no digest"));
-            return;
-        }
-        let stored = Stored { revision: *revision, sha256: hash };
-        let Some(document) = reference(kind, id) else {
-            if self.share.place == 0 {
-                self.others.insert((kind.clone(), id.clone()), stored);
+    fn named(&mut self, index: u64, named: &Named, faults: &mut Faults) {
+        let (document, stored) = match named {
+            Named::Core(document, stored) => (document, *stored),
+            Named::Other(kind, id, stored) => {
+                if self.share.place == 0 {
+                    self.others.insert((kind.clone(), id.clone()), *stored);
+                }
+                return;
             }
-            return;
         };
-        if !self.share.has(&document) {
+        if !self.share.has(document) {
             return;
         }
-        self.owed.remove(&document);
-        let before = self.seen.get(&document);
-        let follows = before.map_or(1, |seen| seen.stored.revision + 1) == *revision;
+        self.owed.remove(document);
+        let revision = stored.revision;
+        let before = self.seen.get(document);
+        let follows = before.map_or(1, |seen| seen.stored.revision + 1) == revision;
         let whole = match (self.history, before) {
             (History::Whole, _) => {
                 if !follows {
                     let had = before.map_or(0, |seen| seen.stored.revision);
                     faults.say(format!(
                         "leaf {index} names revision {revision} of {} after revision {had}",
-                        name(&document)
+                        name(document)
                     ));
                 }
                 true
@@ -185,35 +322,35 @@ impl Replay {
                 if !follows && !matches!(document, DocumentRef::Standing(_)) {
                     faults.say(format!(
                         "leaf {index} names revision {revision} of {} after revision {}: a leaf is missing",
-                        name(&document),
+                        name(document),
                         seen.stored.revision
                     ));
                 }
-                (seen.whole && follows) || self.whole.contains(&document)
+                (seen.whole && follows) || self.whole.contains(document)
             }
-            (History::Part, None) => *revision == 1 || self.whole.contains(&document),
+            (History::Part, None) => revision == 1 || self.whole.contains(document),
         };
-        self.whole.remove(&document);
+        self.whole.remove(document);
         if whole {
             self.compared += 1;
             self.buffer.clear();
-            match serialise(&self.world, &document, &mut self.buffer) {
+            match serialise(&self.world, document, &mut self.buffer) {
                 Ok(true) => {
                     let found: [u8; 32] = Sha256::digest(&self.buffer).into();
-                    if found != hash {
+                    if found != stored.sha256 {
                         faults.say(format!(
                             "leaf {index}: {} at revision {revision} is not what its events make of it",
-                            name(&document)
+                            name(document)
                         ));
                     }
                 }
                 Ok(false) => {
-                    faults.say(format!("leaf {index} names {}, which no event has made", name(&document)));
+                    faults.say(format!("leaf {index} names {}, which no event has made", name(document)));
                 }
-                Err(error) => faults.say(format!("leaf {index}: {}: {error}", name(&document))),
+                Err(error) => faults.say(format!("leaf {index}: {}: {error}", name(document))),
             }
         }
-        self.seen.insert(document, Seen { stored, whole });
+        self.seen.insert(document.clone(), Seen { stored, whole });
     }
 
     /// Whether the whole history of a document was replayed.

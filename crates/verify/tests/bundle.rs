@@ -1,5 +1,7 @@
 //! One emergency in one file: it verifies, and every way of lying with it is named.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod story;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Whole ledgers as folders: they verify, and a changed entry, tile, head or document shows.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod story;
 
 use std::fs;

@@ -39,7 +39,7 @@ pub(super) fn check(opened: &Opened, read: Read, report: &mut Report) -> Option<
         for (index, _, leaf) in &read.leaves {
             // Catalog and nodes are beside the chain; their documents are not in the bundle.
             if matches!(leaf.body, LeafBody::Events { .. }) {
-                replay.push(*index, leaf, faults);
+                replay.push_leaf(*index, leaf, faults);
             }
         }
         let replayed = std::mem::replace(&mut replay, Replay::new(History::Part));

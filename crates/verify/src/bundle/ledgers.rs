@@ -18,6 +18,7 @@ use crate::layout::{
     CONTROL, Earlier, LeafLine, MAX_DOCUMENT_BYTES, MAX_LEAVES_BYTES, POLICY, checkpoint_path, earlier_path,
     leaves_path,
 };
+use crate::replay::Entry;
 
 /// The leaves of all ledgers, each proved to be where it claims.
 pub(super) struct Read {
@@ -200,7 +201,10 @@ fn chain(opened: &Opened, leaves: &[(u64, Hash, Leaf)], report: &mut Report) {
         let mut chains = Chains::default();
         for (index, hash, leaf) in leaves {
             if leaf.chain.as_ref().is_none_or(|link| link.incident == incident) {
-                chains.push(*index, leaf, hash, faults);
+                match Entry::of(leaf) {
+                    Ok(entry) => chains.push(*index, &entry, hash, faults),
+                    Err(why) => faults.say(format!("leaf {index} cannot be read: {why}")),
+                }
             }
         }
         let chain = chains.0.remove(&incident).unwrap_or_default();

@@ -101,6 +101,8 @@ pub struct Shell {
     pub count: u64,
     pub auditor: Identity,
     pub reason: String,
+    /// Who asks and works.
+    pub responder: String,
     pub recordings: Vec<(RecordingId, PathBuf)>,
     pub with_recordings: bool,
 }
@@ -141,6 +143,7 @@ impl Shell {
             count: 0,
             auditor: Identity::generate().unwrap(),
             reason: "orders are stuck".to_owned(),
+            responder: "pat".to_owned(),
             recordings: Vec::new(),
             with_recordings: true,
         };
@@ -249,10 +252,12 @@ impl Shell {
     }
 
     pub fn up_to_session(&mut self, number: u64) -> Told {
+        let person = Person { name: self.responder.clone(), ..Person::default() };
+        self.catalog.people.insert(name(&self.responder), person);
         let entitlement: EntitlementName = "orders-host/operator".parse().unwrap();
-        let pat = self.person("pat");
+        let pat = self.person(&self.responder);
         let file = FileRequest {
-            beneficiary: name("pat"),
+            beneficiary: name(&self.responder),
             entitlement: entitlement.clone(),
             mode: Mode::Emergency,
             severity: Some(name("sev1")),
@@ -308,7 +313,7 @@ impl Shell {
                 session,
                 grant,
                 fencing,
-                person: name("pat"),
+                person: name(&self.responder),
                 entitlement,
                 recording,
                 client: client.clone(),
@@ -410,7 +415,7 @@ impl Shell {
         let Told { incident, grant, .. } = told;
         let gateway = Actor::Node { name: name("gw-1") };
         let connector = Actor::Node { name: name("connector-1") };
-        let pat = self.person("pat");
+        let pat = self.person(&self.responder);
         self.run(&pat, Command::GiveBack { grant });
         let fencing = self.world.grant(grant).unwrap().fencing;
         self.node(
