@@ -209,7 +209,11 @@ fn put(value: &mut Value, path: &str, new: Value) {
     match path.split_once('.') {
         Some((key, rest)) => {
             if let Value::Object(map) = value {
-                put(map.entry(key).or_insert_with(|| Value::Object(Map::new())), rest, new);
+                let inner = map.entry(key).or_insert(Value::Null);
+                if !inner.is_object() {
+                    *inner = Value::Object(Map::new());
+                }
+                put(inner, rest, new);
             }
         }
         None => {
@@ -276,6 +280,19 @@ mod tests {
         assert!(loaded.config.server.plain_http);
         assert_eq!(loaded.config.server.folder, path.parent().unwrap().join("state"), "beside the file");
         assert!(loaded.all().unwrap().iter().any(|(key, value, _)| key == "store.url" && value.is_null()));
+    }
+
+    #[test]
+    fn a_section_that_is_absent_by_default_is_read_whole() {
+        let (_folder, path) = write(
+            "[notify]\nwebhook_secrets = { siem = \"siem.whsec\" }\n[notify.smtp]\nhost = \"mail.example.org\"\nport = 587\n\
+             from = \"Halligan <halligan@example.org>\"\n",
+        );
+        let config = load(Some(&path), &Overrides::default()).unwrap().config;
+        let smtp = config.notify.smtp.unwrap();
+        assert_eq!((smtp.host.as_str(), smtp.port), ("mail.example.org", 587));
+        let secret = config.notify.webhook_secrets.values().next().unwrap();
+        assert_eq!(*secret, path.parent().unwrap().join("siem.whsec"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -51,12 +51,17 @@ pub async fn recover(config: &Config) -> anyhow::Result<()> {
     let _held = hold(&config.server.folder)?;
     let folder = config.control_folder();
     let store = open_store(config).await?;
-    let outcome = carry_out(config, &folder, &store).await;
+    let outcome = carry_out(config, &folder, &store, &mut std::io::stdin().lock()).await;
     store.close().await;
     outcome
 }
 
-async fn carry_out(config: &Config, folder: &Path, store: &Store) -> anyhow::Result<()> {
+async fn carry_out(
+    config: &Config,
+    folder: &Path,
+    store: &Store,
+    answers: &mut dyn BufRead,
+) -> anyhow::Result<()> {
     let now = epoch(store).await?;
     let signer = LedgerSigner::from_seed_file(&folder.join("ledger_key"))
         .context("failed to read the ledger's key")?;
@@ -87,12 +92,12 @@ async fn carry_out(config: &Config, folder: &Path, store: &Store) -> anyhow::Res
         lost.start,
         lost.end.saturating_sub(1)
     );
-    let first = administrator("First administrator", &administrators)?;
-    let second = administrator("Second administrator", &administrators)?;
+    let first = administrator(answers, "First administrator", &administrators)?;
+    let second = administrator(answers, "Second administrator", &administrators)?;
     if first == second {
         bail!("two people are needed, not one twice");
     }
-    let reason = typed("Reason")?;
+    let reason = typed(answers, "Reason")?;
     if reason.len() < 10 {
         bail!("the reason will be read by auditors: write at least ten characters");
     }
@@ -174,20 +179,132 @@ fn set_aside(folder: &Path, epoch: u64) -> anyhow::Result<()> {
     halligan_ledger::disk::sync_folder(folder).with_context(|| format!("failed to sync {}", folder.display()))
 }
 
-fn administrator(what: &str, known: &BTreeSet<String>) -> anyhow::Result<String> {
-    let name = typed(what)?;
+fn administrator(answers: &mut dyn BufRead, what: &str, known: &BTreeSet<String>) -> anyhow::Result<String> {
+    let name = typed(answers, what)?;
     if !known.contains(&name) {
         bail!("`{name}` is no administrator by the catalog in the store");
     }
     Ok(name)
 }
 
-fn typed(what: &str) -> anyhow::Result<String> {
+fn typed(answers: &mut dyn BufRead, what: &str) -> anyhow::Result<String> {
     if std::io::stdin().is_terminal() {
         print!("{what}: ");
         std::io::stdout().flush().context("failed to ask")?;
     }
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("failed to hear the answer")?;
+    answers.read_line(&mut line).context("failed to hear the answer")?;
     Ok(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use halligan_control::catalog::{CatalogHead, head_key};
+    use halligan_core::catalog::Person;
+    use halligan_core::ids::PersonId;
+
+    use super::super::control_role;
+    use super::*;
+    use crate::config::{Overrides, load};
+
+    fn config(folder: &Path) -> Config {
+        let value = serde_json::Value::from(folder.to_string_lossy());
+        let values = vec![("server.folder", value, "test")];
+        load(None, &Overrides { dev: true, values }).unwrap().config
+    }
+
+    /// Runs control until all its leaves are signed; gives how many there are.
+    async fn live(config: &Config, wish: &str) -> u64 {
+        let (control, _) = control_role::start(config).await.unwrap();
+        let admin = PersonId::new("admin").unwrap();
+        control.first_enrolment(&admin).await.unwrap();
+        if wish == "second administrator" {
+            let found = control.store().get(&head_key()).await.unwrap().unwrap();
+            let mut head: CatalogHead = serde_json::from_slice(&found.body).unwrap();
+            let second = PersonId::new("bo").unwrap();
+            head.catalog.people.insert(second.clone(), Person::default());
+            let office = head.catalog.offices.get_mut(&OfficeName::CloudAdministrator).unwrap();
+            office.people.insert(second);
+            let write = DocumentWrite::put(head_key(), found.revision, serde_json::to_vec(&head).unwrap());
+            let commit = Commit { documents: vec![write], ..Commit::default() };
+            control.store().commit(commit).await.unwrap();
+        }
+        let size = loop {
+            let head = control.store().head().await.unwrap();
+            if head.signed.is_some_and(|signed| signed.size == head.size) {
+                break head.size;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        control.stop().await;
+        size
+    }
+
+    async fn answered(config: &Config, answers: &str) -> anyhow::Result<()> {
+        let store = open_store(config).await?;
+        let outcome = carry_out(config, &config.control_folder(), &store, &mut answers.as_bytes()).await;
+        store.close().await;
+        outcome
+    }
+
+    #[tokio::test]
+    async fn two_administrators_open_a_new_epoch_after_the_store_went_back() {
+        let base = tempfile::tempdir().unwrap();
+        let config = config(&base.path().join("state"));
+        super::super::process::make_private(&config.server.folder).unwrap();
+        let before = live(&config, "second administrator").await;
+        let two = "admin\nbo\nthe disk was replaced\n";
+        let said = answered(&config, two).await.unwrap_err().to_string();
+        assert!(said.contains("nothing is to be recovered"), "{said}");
+        let copy = base.path().join("copy.db");
+        let store = open_store(&config).await.unwrap();
+        store.backup(&copy).await.unwrap();
+        store.close().await;
+        let after = live(&config, "more").await;
+        assert!(after > before);
+
+        for ending in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(config.control_folder().join(format!("store.db{ending}")));
+        }
+        fs::copy(&copy, config.store_path()).unwrap();
+        let refused = control_role::start(&config).await.err().unwrap();
+        assert!(format!("{refused:#}").contains("gone back in time"), "{refused:#}");
+        assert!(
+            answered(&config, "admin\nadmin\nthe disk was replaced\n").await.is_err(),
+            "one person twice"
+        );
+        assert!(answered(&config, "admin\nmallory\nthe disk was replaced\n").await.is_err(), "a stranger");
+        answered(&config, two).await.unwrap();
+
+        let store = open_store(&config).await.unwrap();
+        assert_eq!(origin(&store, &config.ledger.origin).await.unwrap(), "localhost/halligan/dev/epoch-2");
+        let leaf = store.leaves(before, 1).await.unwrap().remove(0).1;
+        let leaf: Leaf = serde_json::from_slice(&leaf).unwrap();
+        let LeafBody::Epoch { last_head, people, .. } = leaf.body else { panic!("{:?}", leaf.body) };
+        assert!(last_head.starts_with(&format!("localhost/halligan/dev\n{after}\n")), "{last_head}");
+        assert_eq!(people, ["admin", "bo"]);
+        store.close().await;
+        assert!(config.control_folder().join("tiles.epoch-1/checkpoint").exists(), "what was signed is kept");
+        let later = live(&config, "in the new epoch").await;
+        assert!(later > before + 1);
+        let note = fs::read_to_string(config.control_folder().join("tiles/checkpoint")).unwrap();
+        assert!(note.starts_with("localhost/halligan/dev/epoch-2\n"), "{note}");
+    }
+
+    #[tokio::test]
+    async fn a_recovery_that_was_cut_short_is_finished_and_never_started_upon() {
+        let base = tempfile::tempdir().unwrap();
+        let config = config(&base.path().join("state"));
+        super::super::process::make_private(&config.server.folder).unwrap();
+        live(&config, "first").await;
+        // The leaf and the number are in the store; nothing was moved yet.
+        let store = open_store(&config).await.unwrap();
+        store.meta_put(EPOCH, b"2").await.unwrap();
+        store.close().await;
+        assert!(control_role::start(&config).await.is_err(), "the key is of the old epoch");
+        answered(&config, "").await.unwrap();
+        live(&config, "second").await;
+    }
 }
