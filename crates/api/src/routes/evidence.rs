@@ -10,7 +10,7 @@ use halligan_control::evidence::{check_store, export};
 use halligan_core::catalog::OfficeName;
 use halligan_core::ids::IncidentId;
 use halligan_core::incident::Incident;
-use halligan_store::Order;
+use halligan_control::Order;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
 use utoipa_axum::router::OpenApiRouter;

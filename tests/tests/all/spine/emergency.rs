@@ -210,6 +210,7 @@ async fn an_emergency_from_request_to_closed_incident() -> Result<()> {
     let found: Incident = read(&world, DocumentRef::Incident(incident)).await?;
     assert_eq!(found.state, IncidentState::Closed);
     assert!(blockers(&found).is_empty());
+    super::evidence::proves(&world, incident, first).await?;
     world.stop().await;
     Ok(())
 }

@@ -2,4 +2,5 @@
 //! sshd and the stock client.
 
 mod emergency;
+mod evidence;
 mod world;

@@ -37,7 +37,9 @@ pub struct World {
     pub control: Control,
     _gateway: Gateway,
     _sshd: TestSshd,
-    _folder: TempDir,
+    pub folder: TempDir,
+    /// Whose key every recording is wrapped to.
+    pub auditor: halligan_recording::Identity,
     pub ssh_port: u16,
     pub host_key: String,
     pub anna: SshKey,
@@ -101,7 +103,7 @@ impl World {
         let (ssh_port, host_key) = (listener.local_addr().port(), listener.host_key_openssh().to_owned());
         let stop = CancellationToken::new();
         tokio::spawn(listener.serve(stop.clone()));
-        Ok(Self { control, _gateway: gateway, _sshd: sshd, ssh_port, host_key, anna, _folder: folder, stop })
+        Ok(Self { control, _gateway: gateway, _sshd: sshd, ssh_port, host_key, anna, folder, auditor, stop })
     }
 
     /// The stock client as Anna has it.
