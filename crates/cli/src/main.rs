@@ -5,6 +5,7 @@
 mod config;
 mod output;
 mod people;
+mod profile;
 mod server;
 
 use std::path::PathBuf;

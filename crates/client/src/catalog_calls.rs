@@ -31,6 +31,15 @@ impl Client {
         let wish = Totp { totp: totp.to_owned() };
         self.post_slowly(&format!("catalog/proposals/{change}/confirm"), &wish).await
     }
+    /// A proposal as a second person reads it.
+    pub async fn catalog_proposal(&self, change: ChangeId) -> Answer<serde_json::Value> {
+        self.get(&format!("catalog/proposals/{change}")).await
+    }
+    /// Says no to a proposal, or takes one's own back.
+    pub async fn reject_catalog(&self, change: ChangeId, reason: &str) -> Answer<()> {
+        let wish = serde_json::json!({ "reason": reason });
+        self.post_only(&format!("catalog/proposals/{change}/reject"), &wish).await
+    }
     /// The evidence bundle of an incident, by `INC-7` or id.
     pub async fn evidence<W: std::io::Write>(&self, which: &str, sink: &mut W) -> Answer<u64> {
         let which: String = url::form_urlencoded::byte_serialize(which.as_bytes()).collect();

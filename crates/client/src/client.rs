@@ -49,6 +49,7 @@ pub struct Client {
     time_out: Duration,
     token: Option<Arc<Zeroizing<String>>>,
     checkpoint: Arc<Mutex<Option<String>>>,
+    date: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -84,7 +85,14 @@ impl Client {
             .user_agent(concat!("halligan/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ClientError::Trust { why: error.to_string() })?;
-        Ok(Self { http, base, time_out: options.time_out, token: None, checkpoint: Arc::default() })
+        Ok(Self {
+            http,
+            base,
+            time_out: options.time_out,
+            token: None,
+            checkpoint: Arc::default(),
+            date: Arc::default(),
+        })
     }
 
     /// The same client with this token (`hgn_…`).
@@ -97,6 +105,11 @@ impl Client {
     /// The last checkpoint of control's ledger that an answer carried: a signed note.
     pub fn last_checkpoint(&self) -> Option<String> {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server's clock in its last answer, as HTTP writes it (RFC 9110, section 6.6.1), to the second.
+    pub fn last_date(&self) -> Option<String> {
+        self.date.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `GET` of a path below `/api/v1`.
@@ -242,6 +255,8 @@ impl Client {
         {
             *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
         }
+        let date = response.headers().get("date").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        *self.date.lock().unwrap_or_else(PoisonError::into_inner) = date;
         if response.status().is_success() {
             return Ok(response);
         }
