@@ -1,5 +1,7 @@
 //! The program itself, as an operator runs it: started, asked, stopped, killed, and as three processes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its stage fails")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -242,6 +244,49 @@ fn the_configuration_is_checked_and_shown() {
     assert_eq!(row("limits.sessions")["origin"], "default");
     let schema: Value = serde_json::from_slice(&run(&["config", "schema"]).stdout).unwrap();
     assert!(schema["properties"]["gateway"].is_object(), "{schema}");
+}
+
+/// A server on HTTPS with an own certificate that is replaced while it runs.
+#[tokio::test]
+async fn the_certificate_is_read_again_on_hangup() {
+    let base = tempfile::tempdir().unwrap();
+    let at = |name: &str| base.path().join(name);
+    let make = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(at("cert.pem"), made.cert.pem()).unwrap();
+        fs::write(at("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.pem()
+    };
+    let first = make();
+    let config = at("halligan.toml");
+    let text_of = "[server]\nfolder = \"state\"\nlisten = \"127.0.0.1:0\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n\
+                   [server.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
+    fs::write(&config, text_of).unwrap();
+    let mut command = halligan();
+    command.args(["server", "--log", "json", "--config"]).arg(&config);
+    let mut server = Child::start("server", &mut command, base.path()).unwrap();
+    server.wait_for_line("\"ready\"", SOON).await.unwrap();
+    let addresses: Value = serde_json::from_slice(&fs::read(at("state/addresses.json")).unwrap()).unwrap();
+    let url = addresses["api"].as_str().unwrap().to_owned();
+    let ready = async |pem: &str| {
+        let trusted = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([trusted]).timeout(SOON).build().unwrap();
+        client.get(format!("{url}/api/v1/ready")).send().await.map(|answer| answer.status().as_u16())
+    };
+    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+    assert_eq!(ready(&first).await.unwrap(), 200);
+    // A certificate that cannot be used changes nothing.
+    fs::write(at("cert.pem"), "no certificate").unwrap();
+    server.hang_up().unwrap();
+    server.wait_for_line("certificate in use is kept", SOON).await.unwrap();
+    assert_eq!(ready(&first).await.unwrap(), 200);
+    let second = make();
+    server.hang_up().unwrap();
+    server.wait_for_line("the certificate was read again", SOON).await.unwrap();
+    assert_eq!(ready(&second).await.unwrap(), 200);
+    assert!(ready(&first).await.is_err(), "the old one is not shown any more");
+    server.terminate().unwrap();
+    assert!(server.wait(SOON).await.unwrap().success());
 }
 
 #[test]
