@@ -52,7 +52,7 @@ async fn list(
 }
 
 /// One incident.
-#[utoipa::path(get, path = "/incidents/{incident}", tag = "incidents", responses((status = 200, body = IncidentView)))]
+#[utoipa::path(get, path = "/incidents/{id}", tag = "incidents", responses((status = 200, body = IncidentView)))]
 async fn one(
     State(api): State<Api>,
     Reader(caller): Reader,
@@ -96,7 +96,7 @@ async fn act(
 }
 
 /// The harm is over: all its grants end.
-#[utoipa::path(post, path = "/incidents/{incident}/mitigate", tag = "incidents", responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/mitigate", tag = "incidents", responses((status = 200, body = IncidentView)))]
 async fn mitigate(
     State(api): State<Api>,
     Person(caller): Person,
@@ -108,7 +108,7 @@ async fn mitigate(
 }
 
 /// Close it; what blocks is in the refusal.
-#[utoipa::path(post, path = "/incidents/{incident}/close", tag = "incidents", responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/close", tag = "incidents", responses((status = 200, body = IncidentView)))]
 async fn close(
     State(api): State<Api>,
     Person(caller): Person,
@@ -120,7 +120,7 @@ async fn close(
 }
 
 /// End it, as one of two, without proof.
-#[utoipa::path(post, path = "/incidents/{incident}/close-unproven", tag = "incidents", request_body = ReasonWish, responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/close-unproven", tag = "incidents", request_body = ReasonWish, responses((status = 200, body = IncidentView)))]
 async fn close_unproven(
     State(api): State<Api>,
     Person(caller): Person,
@@ -135,7 +135,7 @@ async fn close_unproven(
 }
 
 /// Open it again.
-#[utoipa::path(post, path = "/incidents/{incident}/reopen", tag = "incidents", request_body = ReasonWish, responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/reopen", tag = "incidents", request_body = ReasonWish, responses((status = 200, body = IncidentView)))]
 async fn reopen(
     State(api): State<Api>,
     Person(caller): Person,
@@ -150,7 +150,7 @@ async fn reopen(
 }
 
 /// Say something in it.
-#[utoipa::path(post, path = "/incidents/{incident}/notes", tag = "incidents", request_body = NoteWish, responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/notes", tag = "incidents", request_body = NoteWish, responses((status = 200, body = IncidentView)))]
 async fn note(
     State(api): State<Api>,
     Person(caller): Person,
@@ -163,7 +163,7 @@ async fn note(
 }
 
 /// Link the outside ticket.
-#[utoipa::path(post, path = "/incidents/{incident}/links", tag = "incidents", request_body = LinkWish, responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/links", tag = "incidents", request_body = LinkWish, responses((status = 200, body = IncidentView)))]
 async fn link(
     State(api): State<Api>,
     Person(caller): Person,
@@ -176,7 +176,7 @@ async fn link(
 }
 
 /// Change its severity.
-#[utoipa::path(post, path = "/incidents/{incident}/severity", tag = "incidents", request_body = SeverityWish, responses((status = 200, body = IncidentView)))]
+#[utoipa::path(post, path = "/incidents/{id}/severity", tag = "incidents", request_body = SeverityWish, responses((status = 200, body = IncidentView)))]
 async fn severity(
     State(api): State<Api>,
     Person(caller): Person,
@@ -190,7 +190,7 @@ async fn severity(
 }
 
 /// Say what became of a change, by its index. An owner of what was changed may do that without seeing the incident.
-#[utoipa::path(post, path = "/incidents/{incident}/changes/{index}", tag = "incidents", request_body = ChangeWish, responses((status = 204)))]
+#[utoipa::path(post, path = "/incidents/{id}/changes/{index}", tag = "incidents", request_body = ChangeWish, responses((status = 204)))]
 async fn judge_change(
     State(api): State<Api>,
     Person(caller): Person,
