@@ -71,6 +71,15 @@ pub enum LeafBody {
         /// More, without secrets.
         detail: String,
     },
+    /// An incident's evidence was taken out of the house. Never part of a chain: a closed incident stays as it was.
+    Evidence {
+        /// In a word: `exported`.
+        what: String,
+        /// Of which incident.
+        incident: IncidentId,
+        /// More.
+        detail: String,
+    },
     /// First leaf of an epoch after a loss: see `halligan ledger recover`.
     Epoch {
         /// The last head that anybody has seen, as a signed note.

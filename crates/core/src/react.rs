@@ -197,7 +197,9 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                 })
             };
             // Whatever it was when the session began: a grant that has ended has no sessions.
-            if world.grants.get(&session.grant).is_none_or(|grant| grant.state != GrantState::Active) {
+            let ended =
+                world.grants.get(&session.grant).is_none_or(|grant| grant.state != GrantState::Active);
+            if session.outside_grant || ended {
                 let reason = "the grant is not in force".to_owned();
                 effects.push(Effect::KillSession {
                     session: session.id,

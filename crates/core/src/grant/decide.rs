@@ -425,8 +425,13 @@ pub(crate) fn target_gone(
     said("reason", reason, 2000)?;
     unsettled(grant)?;
     no_party(world, grant, &person)?;
+    let part = grant.incident.map(|incident| Event::PartTaken {
+        incident,
+        person: person.clone(),
+        part: Part::Waiver,
+    });
     let outcome = ProofOutcome::TargetGone { by: person, at: context.now, reason: reason.to_owned() };
-    Ok(vec![Event::GrantRevoked { grant: id, outcome }])
+    Ok(part.into_iter().chain([Event::GrantRevoked { grant: id, outcome }]).collect())
 }
 
 /// Keeps a grant beyond mitigation, for a stated time, never past its deadline.

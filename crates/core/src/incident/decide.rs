@@ -17,6 +17,10 @@ impl Incident {
     pub fn is_party(&self, person: &PersonId) -> bool {
         self.parties.get(person).is_some_and(|parts| !parts.is_empty())
     }
+    /// Did this person do anything in it but waive?
+    pub(crate) fn did_more_than_waive(&self, person: &PersonId) -> bool {
+        self.parties.get(person).is_some_and(|parts| parts.iter().any(|part| *part != Part::Waiver))
+    }
     /// Is it over?
     pub fn is_closed(&self) -> bool {
         matches!(self.state, IncidentState::Closed | IncidentState::ClosedUnproven)
@@ -345,7 +349,8 @@ fn close_unproven(
         ));
     }
     let mut events = vec![Event::UnprovenAsked { incident: id, person, reason: reason.to_owned() }];
-    if !incident.unproven.is_empty() {
+    // Whoever asked first and has acted in it since does not count any more.
+    if incident.unproven.keys().any(|first| !incident.is_party(first)) {
         events.push(Event::IncidentClosedUnproven { incident: id, at: context.now });
     }
     Ok(events)

@@ -249,7 +249,12 @@ fn waive_gap(
             "you have said so already; a second person is needed",
         ));
     }
-    let settled = !session.gap_waivers.is_empty();
+    // Whoever waived first and has done more than that since does not count any more.
+    let incident = session.incident.and_then(|id| world.incidents.get(&id));
+    let settled = session
+        .gap_waivers
+        .keys()
+        .any(|first| incident.is_none_or(|incident| !incident.did_more_than_waive(first)));
     Ok(vec![Event::GapWaived {
         session: id,
         incident: session.incident,

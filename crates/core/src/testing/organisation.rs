@@ -35,7 +35,7 @@ pub fn entitlement(text: &str) -> EntitlementName {
 }
 
 impl Organisation {
-    /// Responders `anna`, `ben`, `cleo` (oto is anna's deputy), leads `dan` and `hana`, security `eve` and `fred`, owner
+    /// Responders `anna`, `ben`, `cleo` (oto is anna's deputy, dan is ben's), leads `dan` and `hana`, security `eve` and `fred`, owner
     /// `gus`, stewards of customer data `kim`, `lea`, `max`, auditor `ivo`, administrators `jon` and `pia`, and `nia`, who
     /// has nothing to do with any of it. Two systems, and per system a role for each kind of policy.
     pub fn small() -> Self {
@@ -50,7 +50,7 @@ impl Organisation {
             "sensitivities": {"customer-data": {"automatic_approval": false, "distinct_approvers": 2}},
             "people": {
                 "anna": {"name": "Anna", "manager": "dan", "deputies": ["oto"]},
-                "ben": person("Ben", Some("dan")), "cleo": person("Cleo", Some("hana")),
+                "ben": {"name": "Ben", "manager": "dan", "deputies": ["dan"]}, "cleo": person("Cleo", Some("hana")),
                 "dan": person("Dan", Some("gus")), "eve": person("Eve", None), "fred": person("Fred", None),
                 "gus": person("Gus", None), "hana": person("Hana", Some("gus")), "ivo": person("Ivo", None),
                 "jon": person("Jon", None), "kim": person("Kim", None), "lea": person("Lea", None),

@@ -52,7 +52,7 @@ fn the_longest_words_fit_into_a_leaf() {
     story.by("anna", Command::GiveBack { grant }).unwrap();
     let other = story.file("ben", emergency("ben", "orders-host/operate", "sev2")).unwrap();
     let reason = Some(words(2000));
-    story.by("dan", Command::Decide { request: other, verdict: Verdict::Deny, version: 1, reason }).unwrap();
+    story.by("hana", Command::Decide { request: other, verdict: Verdict::Deny, version: 1, reason }).unwrap();
     let mut answers = answers();
     answers.prevention = words(2000);
     answers.note = words(2000);
