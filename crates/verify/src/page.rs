@@ -257,6 +257,7 @@ fn lines(story: &Story) -> Vec<Line> {
                 LeafBody::CatalogApplied { version, .. } => vec![format!("catalog version {version}")],
                 LeafBody::Identity { what, person, .. } => vec![format!("{} {}", safe(what), safe(person))],
                 LeafBody::Node { what, node, .. } => vec![format!("node {} {}", safe(node), safe(what))],
+                LeafBody::Evidence { what, .. } => vec![format!("evidence {}", safe(what))],
                 LeafBody::Epoch { reason, .. } => vec![format!("new epoch: {}", safe(reason))],
             },
         })

@@ -240,6 +240,7 @@ impl Scan {
                 self.catalogs.insert(*version, (index, bytes.clone()));
                 false
             }
+            (None, LeafBody::Evidence { incident, .. }) => *incident == self.incident,
             (None, LeafBody::Events { events }) => events.iter().any(|event| match event {
                 Event::RecordingPlayed { session, .. } | Event::SessionTerminated { session, .. } => {
                     self.sessions.contains(&session.to_string())

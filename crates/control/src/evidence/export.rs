@@ -1,15 +1,20 @@
-//! Writes an incident's bundle. That somebody takes it out of the house is an event of the incident itself, and so in it.
+//! Writes an incident's bundle. That somebody takes it out of the house is a leaf too, and so in the bundle.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use halligan_core::command::{Actor, Command};
+use halligan_core::command::{Actor, DocumentRef};
 use halligan_core::ids::IncidentId;
+use halligan_core::incident::{Incident, may_see};
+use halligan_core::leaf::LeafBody;
+use halligan_core::refusal::Refusal;
+use halligan_core::world::Facts;
 use halligan_ledger::SignedNote;
 use halligan_verify::write_bundle;
 
 use super::collect::{self, Collected};
 use crate::control::Control;
+use crate::documents::{key_of, parse};
 use crate::error::ControlError;
 
 /// The sequencer makes a checkpoint at least once a second; one that is this late will not come.
@@ -48,8 +53,13 @@ pub async fn export(
     path: &Path,
     earlier: &[SignedNote],
 ) -> Result<Summary, ControlError> {
-    let text = "Evidence of this incident was exported.".to_owned();
-    control.run(actor, Command::AddNote { incident, text }).await?;
+    permitted(control, actor, incident).await?;
+    let body = LeafBody::Evidence {
+        what: "exported".to_owned(),
+        incident,
+        detail: format!("with {} checkpoints kept outside", earlier.len()),
+    };
+    control.note(actor, body, Vec::new()).await?;
     let mut attempt = 0;
     let collected = loop {
         let found = collect::documents(control, incident).await?;
@@ -77,4 +87,25 @@ pub async fn export(
         .map_err(ControlError::local("write the evidence"))?
         .map_err(ControlError::local("write the evidence"))?;
     Ok(Summary { bytes: written.bytes, ..summary })
+}
+
+/// A person must be allowed to see the incident; nodes take nothing out.
+async fn permitted(control: &Control, actor: &Actor, id: IncidentId) -> Result<(), ControlError> {
+    let unknown = || Refusal::not_found(format_args!("incident {id}"));
+    let key = key_of(&DocumentRef::Incident(id));
+    let found = control.store().get(&key).await?.ok_or_else(unknown)?;
+    let incident: Incident = parse(&key, &found.body)?;
+    let in_force = control.in_force();
+    let entitlements = Default::default();
+    let facts = Facts {
+        catalog: &in_force.head.catalog,
+        catalog_version: in_force.head.version,
+        entitlements: &entitlements,
+    };
+    let seen = match actor {
+        Actor::Person { id, .. } => may_see(&facts, &incident, id),
+        Actor::Clock => true,
+        Actor::Node { .. } => false,
+    };
+    if seen { Ok(()) } else { Err(unknown().into()) }
 }
