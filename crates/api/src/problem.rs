@@ -63,7 +63,23 @@ impl ApiError {
         self.0.status = status.as_u16();
         self
     }
-    /// Did a rule say no?
+    /// The core answers "does not exist, or is not yours" to whoever may not act. Somebody who is shown the thing all the
+    /// same is told the second half only.
+    #[must_use]
+    pub fn shown(self, id: impl std::fmt::Display) -> Self {
+        if self.0.code == "not_found" && self.0.detail.contains(&id.to_string()) {
+            return Self::not_allowed("you may look at this, but that is not yours to do");
+        }
+        self
+    }
+    /// The same problem in the words of whoever asked: their name for a thing instead of its id.
+    #[must_use]
+    pub fn instead_of(mut self, id: impl std::fmt::Display, text: &str) -> Self {
+        let shown: String = text.chars().take(64).flat_map(char::escape_default).collect();
+        self.0.detail = self.0.detail.replace(&id.to_string(), &shown);
+        self
+    }
+    /// Its stable name.
     pub fn code(&self) -> &str {
         &self.0.code
     }

@@ -77,7 +77,8 @@ async fn extend(
     let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let ExtendWish { duration, reason, .. } = wish.value;
-    let outcome = api.run(actor, Command::Extend { grant, duration, reason }, idempotency).await?;
+    let done = api.run(actor, Command::Extend { grant, duration, reason }, idempotency).await;
+    let outcome = done.map_err(|error| error.shown(grant))?;
     let filed = outcome.events.iter().find_map(|event| match event {
         Event::RequestFiled { request } => Some(request.id),
         _ => None,
@@ -97,7 +98,8 @@ impl Api {
         command: Command,
         idempotency: Option<String>,
     ) -> Result<Done<GrantView>, ApiError> {
-        let leaf = self.run(actor, command, idempotency).await?.leaf;
+        let done = self.run(actor, command, idempotency).await;
+        let leaf = done.map_err(|error| error.shown(grant))?.leaf;
         Ok(Done { body: views::grant(self.viewer(caller).grant(grant).await?), leaf })
     }
 }

@@ -91,7 +91,8 @@ async fn act(
     command: impl FnOnce(IncidentId) -> Command,
 ) -> Result<Done<IncidentView>, ApiError> {
     let id = api.viewer(&caller).incident(incident).await?.incident.id;
-    let leaf = api.run(actor, command(id), idempotency).await?.leaf;
+    let done = api.run(actor, command(id), idempotency).await;
+    let leaf = done.map_err(|error| error.shown(id))?.leaf;
     Ok(Done { body: views::incident(api.viewer(&caller).incident(incident).await?), leaf })
 }
 

@@ -62,7 +62,7 @@ async fn file(
     }
     let actor = api.actor(&caller, asked.totp.as_deref()).await?;
     let mut incident = match &asked.incident {
-        Some(text) => Some(api.viewer(&caller).incident_named(text).await?),
+        Some(text) => Some(api.incident_or_ghost(&caller, text).await?),
         None => None,
     };
     let batch = if asked.entitlements.len() > 1 { Some(fresh_batch(&api)?) } else { None };
@@ -72,6 +72,10 @@ async fn file(
     for (part, entitlement) in asked.entitlements.iter().enumerate() {
         let command = api.file_request(&caller, asked, entitlement, incident, batch).await?;
         let done = api.run(actor.clone(), command, wish.idempotency(&caller.person, part)).await;
+        let done = done.map_err(|error| match &asked.incident {
+            Some(text) if incident == Some(GHOST) => error.instead_of(GHOST, text),
+            _ => error,
+        });
         let (request, refused) = match done {
             Ok(outcome) => {
                 leaf = leaf.or(outcome.leaf);
@@ -103,6 +107,9 @@ async fn file(
     Ok(Done { body: filed, leaf })
 }
 
+/// No incident has this id.
+const GHOST: IncidentId = IncidentId::from_bits(0);
+
 fn fresh_batch(api: &Api) -> Result<BatchId, ApiError> {
     let mut seed = [0u8; 16];
     getrandom::fill(&mut seed).map_err(halligan_control::ControlError::local("draw randomness"))?;
@@ -110,6 +117,15 @@ fn fresh_batch(api: &Api) -> Result<BatchId, ApiError> {
 }
 
 impl Api {
+    /// The incident that somebody names. One that does not exist is asked for all the same, as a ghost: whoever may not
+    /// ask at all must not learn from the answer which incidents there are.
+    async fn incident_or_ghost(&self, caller: &Caller, text: &str) -> Result<IncidentId, ApiError> {
+        match self.viewer(caller).incident_named(text).await.map_err(ApiError::from) {
+            Err(error) if error.code() == "not_found" => Ok(GHOST),
+            other => other,
+        }
+    }
+
     async fn file_request(
         &self,
         caller: &Caller,
@@ -147,7 +163,8 @@ impl Api {
         command: Command,
         idempotency: Option<String>,
     ) -> Result<Done<RequestView>, ApiError> {
-        let leaf = self.run(actor, command, idempotency).await?.leaf;
+        let done = self.run(actor, command, idempotency).await;
+        let leaf = done.map_err(|error| error.shown(id))?.leaf;
         Ok(Done { body: views::request(self.viewer(caller).request(id).await?), leaf })
     }
 }

@@ -65,7 +65,8 @@ async fn act(
 ) -> Result<Done<ReviewView>, ApiError> {
     let review = id("review", review)?;
     api.viewer(&caller).review(review).await?;
-    let leaf = api.run(actor, command(review), idempotency).await?.leaf;
+    let done = api.run(actor, command(review), idempotency).await;
+    let leaf = done.map_err(|error| error.shown(review))?.leaf;
     Ok(Done { body: views::review(api.viewer(&caller).review(review).await?), leaf })
 }
 

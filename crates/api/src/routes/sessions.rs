@@ -63,7 +63,8 @@ async fn with_reason(
     api.viewer(&caller).session(session).await?;
     let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
-    let leaf = api.run(actor, command(session, wish.value.reason), idempotency).await?.leaf;
+    let done = api.run(actor, command(session, wish.value.reason), idempotency).await;
+    let leaf = done.map_err(|error| error.shown(session))?.leaf;
     Ok(Done { body: views::session(api.viewer(&caller).session(session).await?), leaf })
 }
 

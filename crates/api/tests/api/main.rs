@@ -1,5 +1,13 @@
 //! The API as it is served: rights, stories, its description.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 mod http;
 mod matrix;
 mod openapi;

@@ -58,7 +58,7 @@ async fn everybody_gets_what_is_theirs_and_nothing_else() {
     text.push('\n');
     for row in &all {
         write!(text, "{:6} {:35}", row.method, row.path).unwrap();
-        for (_, who) in ROLES {
+        let replies = ROLES.map(async |(_, who)| {
             // What changes something gets a world of its own.
             let own = if row.method == "GET" { None } else { Some(prepared.open().await) };
             let world = own.as_ref().unwrap_or(&first);
@@ -67,6 +67,12 @@ async fn everybody_gets_what_is_theirs_and_nothing_else() {
             // A metrics scraper on this machine needs no token; the matrix asks as if from afar.
             let afar = [("X-Forwarded-For", "192.0.2.1")];
             let reply = call(world.address, row.method, &row.concrete, token, body.as_deref(), &afar).await;
+            if let Some(own) = own {
+                own.stop().await;
+            }
+            (who, reply)
+        });
+        for (who, reply) in futures::future::join_all(replies).await {
             assert!(
                 reply.status < 500,
                 "{} {} as {who}: {} {}",
@@ -77,9 +83,6 @@ async fn everybody_gets_what_is_theirs_and_nothing_else() {
             );
             check_form(&reply, row.path);
             write!(text, " {:>9}", reply.status).unwrap();
-            if let Some(own) = own {
-                own.stop().await;
-            }
         }
         text.push('\n');
     }
@@ -146,5 +149,53 @@ async fn a_stranger_cannot_tell_what_exists() {
         compared += 1;
     }
     assert!(compared >= 30, "only {compared} calls were compared");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_hold_nothing_for_those_who_may_not_see_it() {
+    let prepared = Prepared::make().await;
+    let world = prepared.open().await;
+    let count = async |who: &str, path: &str| {
+        let token = Some(world.facts.tokens[who].as_str());
+        let reply = call(world.address, "GET", path, token, None, &[]).await;
+        reply.json()["items"].as_array().unwrap().len()
+    };
+    for (path, all) in
+        [("/requests", 3), ("/grants", 2), ("/sessions", 3), ("/incidents", 1), ("/reviews", 1)]
+    {
+        let path = format!("{path}?which=all");
+        assert_eq!(count("sten", &path).await, 0, "{path}");
+        assert_eq!(count("ava", &path).await, all, "{path}");
+        assert_eq!(count("rita", &path).await, all, "{path}: it is all hers");
+        // Whoever administers Halligan sees reviews to judge, and nothing of the emergencies.
+        assert_eq!(count("cleo", &path).await, usize::from(path.starts_with("/reviews")), "{path}");
+    }
+    assert_eq!(count("alan", "/requests?which=to_decide").await, 1);
+    assert_eq!(count("alan", "/grants?which=all").await, 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn naming_an_incident_does_not_tell_a_stranger_whether_it_exists() {
+    let prepared = Prepared::make().await;
+    let world = prepared.open().await;
+    let ask = async |who: &str, incident: &str| {
+        let body = serde_json::json!({
+            "entitlements": ["sealed-db/observe"], "mode": "emergency", "severity": "sev1", "scenario": "db-locked",
+            "criteria_confirmed": true, "incident": incident, "reason": "a look", "totp": world.code(who),
+        });
+        let token = Some(world.facts.tokens[who].as_str());
+        let reply = call(world.address, "POST", "/requests", token, Some(&body.to_string()), &[]).await;
+        world.clock.forward(halligan_core::time::Span::seconds(30));
+        (reply.status, reply.text())
+    };
+    let (there, not_there) = (ask("sten", "INC-1").await, ask("sten", "INC-9").await);
+    assert_eq!(there, not_there);
+    assert_eq!(there.0, 404);
+    let (status, text) = ask("rita", "INC-9").await;
+    assert_eq!(status, 404);
+    assert!(text.contains("incident INC-9 does not exist"), "{text}");
+    assert_eq!(ask("rita", "INC-1").await.0, 200);
     world.stop().await;
 }

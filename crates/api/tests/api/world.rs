@@ -67,9 +67,7 @@ pub struct Facts {
     pub tokens: BTreeMap<String, String>,
     /// Secrets of authenticators, base 32.
     pub secrets: BTreeMap<String, String>,
-    pub incident: IncidentId,
-    /// Approved; its grant is active and has a live session.
-    pub request: RequestId,
+    /// Its grant is active and has a live session.
     pub grant: GrantId,
     pub session: SessionId,
     /// Waits for Alan.
@@ -414,7 +412,7 @@ impl Prepared {
             .await
             .unwrap();
 
-        let (request, grant, incident) = making.granted("orders-db/operate", None).await;
+        let (_, grant, incident) = making.granted("orders-db/operate", None).await;
         let readable = making.recorded(grant, Class::Readable).await;
         let (session, _) = making.session(grant).await;
         making.reports(Command::ReportChange { session, what: "chmod 777 /srv".to_owned() }).await;
@@ -430,8 +428,6 @@ impl Prepared {
         let facts = Facts {
             tokens,
             secrets: making.secrets.clone(),
-            incident,
-            request,
             grant,
             session,
             pending,
