@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use halligan_catalog::{Checker, Nodes, Place, Places, Plan, Systems, Unreadable};
 use halligan_core::catalog::{Catalog, OfficeName, System};
 use halligan_core::change::{ChangeSubject, ProposeChange};
-use halligan_core::command::{Command, FactorUse};
+use halligan_core::command::{Actor, Command, FactorUse};
 use halligan_core::event::Event;
 use halligan_core::ids::{ChangeId, FreshIds, Name, PersonId};
 use halligan_core::leaf::LeafBody;
@@ -258,7 +258,7 @@ impl Control {
             _ => None,
         });
         let version = match applied {
-            Some(_) => Some(self.put_in_force(caller, &proposal).await?),
+            Some(_) => Some(self.put_in_force(&caller.actor(), &proposal).await?),
             None => None,
         };
         let confirmers = match (version, outcome.world.changes.get(&change)) {
@@ -285,7 +285,7 @@ impl Control {
         let proposal = self.proposal(change).await?;
         let digest = hex::encode(Sha256::digest(bytes(&proposal)?));
         self.run(&caller.actor_with(Some(factor)), Command::ConfirmChange { change, digest }).await?;
-        let version = self.put_in_force(caller, &proposal).await?;
+        let version = self.put_in_force(&caller.actor(), &proposal).await?;
         Ok(Applied {
             change,
             version: Some(version),
@@ -331,34 +331,56 @@ impl Control {
         Ok(able)
     }
 
+    /// An agreed change is put into force if nobody has done so yet: whoever agreed may have been cut off in between.
+    pub(crate) async fn finish_change(&self, change: ChangeId) -> Result<(), ControlError> {
+        let key = proposal_key(change);
+        // Changes of other subjects are in force with the commit that agreed to them.
+        let Some(found) = self.store().get(&key).await? else { return Ok(()) };
+        let proposal: Proposal = parse(&key, &found.body)?;
+        self.put_in_force(&Actor::Clock, &proposal).await.map(drop)
+    }
+
     /// Turns the head to what was agreed. Doing it again changes nothing.
-    async fn put_in_force(&self, caller: &Caller, proposal: &Proposal) -> Result<u64, ControlError> {
-        let current = self.store().get(&head_key()).await?;
-        let revision = current.as_ref().map_or(0, |found| found.revision);
-        let held: Option<CatalogHead> = current.map(|found| parse(&found.key, &found.body)).transpose()?;
+    async fn put_in_force(&self, actor: &Actor, proposal: &Proposal) -> Result<u64, ControlError> {
         let version = proposal.head.version;
-        if held.as_ref().is_some_and(|held| held.version >= version) {
-            return Err(Refusal::new(RefusalCode::Stale, "the catalog has changed since this was proposed")
-                .next("propose it again")
-                .into());
+        for _ in 0..8 {
+            let current = self.store().get(&head_key()).await?;
+            let revision = current.as_ref().map_or(0, |found| found.revision);
+            let held: Option<CatalogHead> =
+                current.map(|found| parse(&found.key, &found.body)).transpose()?;
+            if let Some(held) = held.filter(|held| held.version >= version) {
+                if held == proposal.head {
+                    self.refresh_catalog().await?;
+                    return Ok(version);
+                }
+                let refusal =
+                    Refusal::new(RefusalCode::Stale, "the catalog has changed since this was proposed");
+                return Err(refusal.next("propose it again").into());
+            }
+            let body = bytes(&proposal.head)?;
+            let leaf = LeafBody::CatalogApplied {
+                version,
+                sha256: hex::encode(Sha256::digest(&body)),
+                systems: proposal.systems,
+                systems_sha256: proposal.systems_sha256.clone(),
+                changes: proposal.changes.clone(),
+                rolls_back_to: proposal.rolls_back_to,
+            };
+            let writes = vec![
+                DocumentWrite::put(version_key(version), 0, body.clone()),
+                DocumentWrite::put(head_key(), revision, body),
+            ];
+            match self.note(actor, leaf, writes).await {
+                Ok(_) => {
+                    self.refresh_catalog().await?;
+                    self.push_roster().await?;
+                    return Ok(version);
+                }
+                Err(ControlError::Commit(halligan_store::CommitError::Conflict { .. })) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let body = bytes(&proposal.head)?;
-        let leaf = LeafBody::CatalogApplied {
-            version,
-            sha256: hex::encode(Sha256::digest(&body)),
-            systems: proposal.systems,
-            systems_sha256: proposal.systems_sha256.clone(),
-            changes: proposal.changes.clone(),
-            rolls_back_to: proposal.rolls_back_to,
-        };
-        let writes = vec![
-            DocumentWrite::put(version_key(version), 0, body.clone()),
-            DocumentWrite::put(head_key(), revision, body),
-        ];
-        self.note(&caller.actor(), leaf, writes).await?;
-        self.refresh_catalog().await?;
-        self.push_roster().await?;
-        Ok(version)
+        Err(ControlError::Busy)
     }
 }
 

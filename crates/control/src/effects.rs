@@ -202,9 +202,7 @@ async fn perform(control: &Control, row: &Claimed) -> Result<(), Undone> {
             // An unknown session is a dead one.
             ask(&peer, Request::KillSession { session, reason }).await.map(drop)
         }
-        Effect::ApplyChange { change } => {
-            Err(Undone::Later(format!("nothing puts change {change} into force on this node")))
-        }
+        Effect::ApplyChange { change } => Ok(control.finish_change(change).await?),
         Effect::Alert(_) => Ok(()),
     }
 }

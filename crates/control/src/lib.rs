@@ -30,6 +30,6 @@ pub mod views;
 
 pub use control::{Control, ControlOptions};
 pub use error::ControlError;
-pub use run::{Outcome, Wish};
 /// In which direction a list of the store runs.
 pub use halligan_store::Order;
+pub use run::{Outcome, Wish};

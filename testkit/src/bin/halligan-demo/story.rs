@@ -151,7 +151,14 @@ async fn two_approvers(place: &Place, cast: &mut Cast, tell: &mut Teller) -> Res
     if early.code == 0 {
         bail!("somebody got in before anything was asked for");
     }
-    let filed = request(anna, "orders-host/operate", "db-locked", &["--for", "30m"])?.ok()?.json()?;
+    let filed = request(
+        anna,
+        "orders-host/operate",
+        "db-locked",
+        &["--for", "30m", "--why-not-lower", "the queue must be restarted"],
+    )?
+    .ok()?
+    .json()?;
     let wanted = id(&filed, "req_").context("the request has no id")?;
     tell.done("anna asked for orders-host/operate: customer data, two approvers");
     cast.person_mut("anna")?.run_with_code(&["approve", &wanted]).await?.refused("nobody approves")?;
@@ -431,12 +438,12 @@ async fn proof(who: &Person, grant: &str) -> Result<()> {
 
 /// A second grant ends hard at its deadline.
 async fn hard_stop(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &str) -> Result<()> {
-    let more = ["--for", "12s", "--incident", incident];
+    let more = ["--for", "12s", "--why-not-lower", "as before", "--incident", incident];
     let anna = cast.person("anna")?;
     let mut filed = request(anna, "orders-host/operate", "db-locked", &more)?;
     if filed.code != 0 {
         let totp = cast.person_mut("anna")?.code().await?;
-        let more = ["--for", "12s", "--incident", incident, "--totp", &totp];
+        let more = ["--for", "12s", "--why-not-lower", "as before", "--incident", incident, "--totp", &totp];
         filed = request(cast.person("anna")?, "orders-host/operate", "db-locked", &more)?;
     }
     let wanted = id(&filed.ok()?.json()?, "req_").context("the request has no id")?;
