@@ -104,12 +104,16 @@ impl Look {
         Self { width, colour: terminal && !refused, now: now() }
     }
 
-    /// A table that fits the terminal, without lines. The first column is never broken: ids are there to be copied.
+    /// A table that fits the terminal, without lines. Ids and entitlements are never broken: they are there to be copied.
     pub fn table(&self, header: &[&str]) -> Table {
         let mut table = self.bare();
         table.set_header(header);
-        if let Some(first) = table.column_mut(0) {
-            first.set_constraint(ColumnConstraint::ContentWidth);
+        for (index, name) in header.iter().enumerate() {
+            if (index == 0 || *name == "entitlement")
+                && let Some(column) = table.column_mut(index)
+            {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         table
     }

@@ -57,6 +57,7 @@ pub enum Verb {
     /// Goes back to an earlier version, by the same rules as forward.
     Rollback {
         /// The version.
+        #[arg(id = "to-version", value_name = "VERSION")]
         version: u64,
         /// A fresh code of your authenticator.
         #[arg(long, value_name = "CODE")]

@@ -12,8 +12,11 @@ mod enrol;
 mod evidence;
 pub mod failure;
 mod grants;
+#[cfg(test)]
+mod help;
 mod incident;
 mod keys;
+pub mod ledger;
 mod nodes;
 mod request;
 mod review;

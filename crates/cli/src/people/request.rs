@@ -21,8 +21,8 @@ use crate::output::{Format, printable};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes with --wait: 0 active, 1 error, 2 denied, 3 still pending, 4 blocked (nobody can \
-approve), 5 activation failed, 6 lapsed or withdrawn. Several entitlements become a batch; the first of 5, 2, 6, 4, 3 \
-that is true for any of them is the exit code."
+approve), 5 activation failed, 6 lapsed or withdrawn. Several entitlements become a batch; the first of 1, 5, 2, 6, 4, 3 \
+that is true of any of them is the exit code."
 )]
 pub struct Ask {
     /// What for; several become a batch with one reason, decided together or one by one.
@@ -202,10 +202,10 @@ pub async fn settle(client: &Client, id: RequestId, until: Instant) -> anyhow::R
             Err(ClientError::Unreachable { .. }) => {}
             Err(error) => return Err(anyhow::Error::new(error).context("failed to wait")),
         }
-        if left.is_zero() {
-            if let Some(view) = last {
-                return Ok(view);
-            }
+        if left.is_zero()
+            && let Some(view) = last
+        {
+            return Ok(view);
         }
         // A server that answers at once must not be asked in a tight loop.
         tokio::time::sleep(left.min(Duration::from_millis(250))).await;

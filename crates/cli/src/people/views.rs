@@ -34,3 +34,6 @@ pub fn incident_name(number: Option<u64>) -> String {
 pub fn names<'a, T: std::fmt::Display + 'a>(of: impl IntoIterator<Item = &'a T>) -> String {
     of.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;
