@@ -19,6 +19,7 @@ impl Books {
         match event {
             Event::Decided { request, decision } => {
                 let Some(found) = entry.before.requests.get(request) else { return Ok(()) };
+                let found = &moved(entry, found);
                 let lapses = lapses(found);
                 holds("rule 5", entry.at < lapses, || {
                     format!("request {request} was decided after it lapsed")
@@ -313,6 +314,20 @@ fn fill(fits: &[Vec<bool>], slots: usize, slot: usize, used: &mut Vec<usize>) ->
         used.pop();
     }
     false
+}
+
+/// The request with the total that the same commit found.
+fn moved(entry: &Entry<'_>, request: &Request) -> Request {
+    let mut request = request.clone();
+    for event in entry.events {
+        if let Event::TotalMoved { request: id, new_total, earlier_approvers } = event
+            && *id == request.id
+        {
+            request.new_total = *new_total;
+            request.earlier_approvers = earlier_approvers.clone();
+        }
+    }
+    request
 }
 
 /// Reviews that a commit opened.

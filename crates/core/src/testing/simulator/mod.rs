@@ -125,6 +125,11 @@ impl Simulation {
         FreshIds::new(self.random.bytes(), self.now).make()
     }
 
+    /// All that has happened.
+    pub fn history(&self) -> impl Iterator<Item = &Event> {
+        self.history.iter().map(|(event, _)| event)
+    }
+
     /// One thing happens.
     pub fn step(&mut self) -> Result<(), Violation> {
         match self.random.below(100) {
