@@ -15,7 +15,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Emergency access: the right person into the right system in minutes, and proof afterwards.
 #[derive(Debug, Parser)]
-#[command(name = "halligan", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "halligan", version, max_term_width = 100)]
 struct Cli {
     /// How answers are printed.
     #[arg(short, long, global = true, value_enum, default_value_t)]
@@ -52,6 +52,8 @@ enum Command {
         /// Which.
         shell: clap_complete::Shell,
     },
+    /// Says which version this is.
+    Version,
     #[command(flatten)]
     People(people::Verb),
 }
@@ -88,13 +90,23 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(command) => server::commands::node(command, format).await?,
         Command::Config(command) => return server::commands::config(command, format),
         Command::Backup(command) => server::commands::backup(command, format).await?,
-        Command::Ledger(command) => server::commands::ledger(command).await?,
+        Command::Ledger(command) => return server::commands::ledger(command, format).await,
         Command::Openapi => print!("{}", halligan_api::openapi_text()),
         Command::Man { folder } => server::manual::pages(Cli::command(), &folder)?,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "halligan", &mut std::io::stdout());
         }
+        Command::Version => version(format)?,
         Command::People(verb) => return people::run(verb, format).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn version(format: output::Format) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    match format {
+        output::Format::Table => println!("halligan {version}"),
+        output::Format::Json => output::json(&serde_json::json!({ "name": "halligan", "version": version }))?,
+    }
+    Ok(())
 }

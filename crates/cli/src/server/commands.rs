@@ -183,6 +183,8 @@ enum LedgerVerb {
     /// Opens a new epoch after the store has gone back in time. Asks for two administrators and a reason; the server must
     /// not run.
     Recover(Source),
+    /// Has the running server replay its ledger and compare every document with it: an edit by SQL shows.
+    Check,
 }
 
 /// Runs a server, or asks one.
@@ -319,12 +321,14 @@ pub async fn backup(command: Backup, format: Format) -> anyhow::Result<()> {
 }
 
 /// Looks after the ledger.
-pub async fn ledger(command: Ledger) -> anyhow::Result<()> {
+pub async fn ledger(command: Ledger, format: Format) -> anyhow::Result<ExitCode> {
     match command.verb {
         LedgerVerb::Recover(source) => {
             process::harden()?;
-            recover::recover(&source.load(&source.overrides())?.config).await
+            recover::recover(&source.load(&source.overrides())?.config).await?;
+            Ok(ExitCode::SUCCESS)
         }
+        LedgerVerb::Check => crate::people::ledger::check(format).await,
     }
 }
 

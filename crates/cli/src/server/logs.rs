@@ -76,6 +76,6 @@ mod tests {
     #[test]
     fn nothing_that_is_logged_steers_a_terminal_or_forges_a_line() {
         let line = one_line("user=a\u{1b}[2Jb\nINFO forged\r\u{202e}x\n".as_bytes());
-        assert_eq!(line, "user=a\\u{1b}[2Jb\\u{a}INFO forged\\u{d}\\u{202e}x\n");
+        assert_eq!(line, "user=a\\u{1b}[2Jb\\nINFO forged\\r\\u{202e}x\n");
     }
 }

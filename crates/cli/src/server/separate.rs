@@ -31,7 +31,7 @@ fn root(config: &Config, role: Role) -> anyhow::Result<RootFile> {
     let folder = &config.server.folder;
     let Some(root) = RootFile::load(folder)? else {
         bail!(
-            "{} belongs to no node yet: make a token with `halligan node token` and join with `halligan node join FILE \
+            "{} belongs to no node yet: make a token with `halligan nodes token` and join with `halligan node join FILE \
              --folder {0}`",
             folder.display()
         );
