@@ -10,6 +10,8 @@ use crate::story::Story;
 const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 230.0;
 const ROW: f64 = 26.0;
+/// Characters that fit beside the bars; the rest is in the tip.
+const LABEL: usize = 34;
 /// More rows are not drawn; the tables hold them all.
 const MOST_ROWS: usize = 200;
 
@@ -54,6 +56,7 @@ pub(crate) fn draw(story: &Story, incident: &Incident) -> Drawing {
     let mut bar = |kind, label: String, from: Time, to: Time| {
         let (from_x, to_x) = (x(from), x(to.max(from)));
         let says = format!("{label}, {from} to {to}");
+        let label: String = label.chars().take(LABEL).collect();
         bars.push(Bar { x: from_x, y: row * ROW, width: (to_x - from_x).max(2.0), kind, label, says });
         row += 1.0;
     };

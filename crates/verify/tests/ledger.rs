@@ -142,6 +142,22 @@ fn an_older_checkpoint_is_continued_or_history_was_rewritten() {
 }
 
 #[test]
+fn a_leaf_that_is_no_leaf_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = grown(folder.path(), 1);
+    let leaf = String::from_utf8(shell.control.leaves[4].clone()).unwrap();
+    shell.control.leaves.push(leaf.replacen("\"v\":1", "\"v\":9", 1).into_bytes());
+    shell.control.leaves.push(b"{}".to_vec());
+    shell.control.leaves.push(leaf.replacen("\"event\":\"", "\"event\":\"un", 1).into_bytes());
+    let tiles = folder.path().join("tiles");
+    shell.control.tiles(&tiles);
+    let report = verify_ledger(&tiles, &shell.policy());
+    fault(&report, "leaves can be read", "it has format 9");
+    fault(&report, "leaves can be read", "missing field");
+    fault(&report, "leaves can be read", "unknown variant");
+}
+
+#[test]
 fn replay_leads_to_the_documents_as_they_were_stored() {
     let folder = tempfile::tempdir().unwrap();
     let shell = grown(folder.path(), 3);

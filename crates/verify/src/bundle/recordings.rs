@@ -93,7 +93,16 @@ fn told(story: &Story) -> BTreeMap<SessionId, Told<'_>> {
         {
             let (recording, bytes, frames, records) = (*recording, *bytes, *frames, *records);
             let complete = *complete;
-            told.insert(*session, Told { recording, bytes, frames, records, sha256, chain_head, complete });
+            // Said again after a restart, the first time counts.
+            told.entry(*session).or_insert(Told {
+                recording,
+                bytes,
+                frames,
+                records,
+                sha256,
+                chain_head,
+                complete,
+            });
         }
     }
     told

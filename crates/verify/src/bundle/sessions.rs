@@ -94,7 +94,10 @@ fn at_gateways(story: &Story, faults: &mut Faults) {
                 faults.unless(same, || format!("{place} tells session {session} differently from control"));
             }
             NodeEvent::SessionEnded { session, reason, .. } => {
-                ended.insert(*session);
+                // A gateway that was killed at this moment may say it again; the first time counts.
+                if !ended.insert(*session) {
+                    continue;
+                }
                 let found = story.world.sessions.get(session);
                 let same = found.is_some_and(|found| {
                     found.end_reason.as_ref() == Some(reason) && found.ended_at == Some(leaf.at)
