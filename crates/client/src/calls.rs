@@ -290,8 +290,9 @@ impl Client {
         self.post(&format!("incidents/{}/severity", segment(which)), wish).await
     }
     /// Says what became of a change, by its index.
-    pub async fn judge_change(&self, which: &str, change: u32, wish: &ChangeWish) -> Answer<IncidentView> {
-        self.post(&format!("incidents/{}/changes/{change}", segment(which)), wish).await
+    /// The owner of a system may judge without seeing the incident, so nothing of it is answered.
+    pub async fn judge_change(&self, which: &str, change: u32, wish: &ChangeWish) -> Answer<()> {
+        self.post_only(&format!("incidents/{}/changes/{change}", segment(which)), wish).await
     }
     /// Reviews.
     pub async fn reviews(&self, which: Which, paging: &Paging) -> Answer<Page<ReviewView>> {

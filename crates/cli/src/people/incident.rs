@@ -183,8 +183,11 @@ impl Verb {
                     Fate::Corrected => ChangeFate::Corrected,
                     Fate::RolledBack => ChangeFate::RolledBack,
                 };
-                let view = client.judge_change(&incident, change, &ChangeWish { fate, note }).await;
-                view.with_context(|| of("judge a change in", &incident))?
+                let judged = client.judge_change(&incident, change, &ChangeWish { fate, note }).await;
+                judged.with_context(|| of("judge a change in", &incident))?;
+                let done = serde_json::json!({ "incident": incident, "change": change, "judged": true });
+                desk.print(&done, |_| format!("change {change} is judged"))?;
+                return Ok(ExitCode::SUCCESS);
             }
         };
         desk.print(&view, |look| incident_card(look, &view))?;

@@ -28,7 +28,8 @@ struct Difference {
 pub async fn check(format: Format) -> anyhow::Result<ExitCode> {
     let desk = Desk::new(format)?;
     let client = desk.client()?;
-    let asked = client.post_slowly("ledger/check", &serde_json::json!({}));
+    let nothing = serde_json::json!({});
+    let asked = client.post_slowly("ledger/check", &nothing);
     let found: Differences =
         desk.waiting("replaying the ledger", asked).await.context("failed to check the ledger")?;
     desk.print(&found, |_| {

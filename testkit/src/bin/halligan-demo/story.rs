@@ -522,7 +522,7 @@ async fn close(_place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &st
     for change in 0..changes {
         let number = change.to_string();
         cast.person("paula")?
-            .run(&["incident", "judge-change", incident, &number, "--fate", "kept", "--note", "wanted"])?
+            .run(&["incident", "judge-change", incident, &number, "kept", "--note", "wanted"])?
             .ok()?;
     }
     tell.done("what was changed was kept by its owner");
