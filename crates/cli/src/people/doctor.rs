@@ -141,7 +141,7 @@ async fn certificate(desk: &Desk, profile: &Profile, findings: &mut Findings) {
     match x509_parser::parse_x509_certificate(&shown.der) {
         Ok((_, parsed)) => {
             let until = Time::from_micros(parsed.validity().not_after.timestamp().saturating_mul(1_000_000));
-            let text = format!("valid until {}", desk.look.when(until));
+            let text = format!("ends {}", desk.look.when(until));
             if until <= desk.look.now {
                 findings.fail("certificate's end", text, "renew the server's certificate");
             } else if until.since(desk.look.now) < CERTIFICATE_WARNS {
@@ -203,7 +203,7 @@ async fn server(desk: &Desk, profile: &Profile, client: Client, findings: &mut F
     match client.me().await {
         Ok(me) => {
             let ends = me.sign_in.expires_at;
-            let text = format!("{}, until {}", me.person, desk.look.when(ends));
+            let text = format!("{}, ends {}", me.person, desk.look.when(ends));
             if ends.since(desk.look.now) < Span::minutes(15) {
                 findings.warn("sign-in", text, "halligan login");
             } else {
@@ -308,7 +308,7 @@ fn ssh_key(desk: &Desk, profile: &Profile, findings: &mut Findings) {
             findings.fail("SSH certificate", text, "halligan login");
         }
         Some(times) => {
-            findings.ok("SSH certificate", format!("valid until {}", desk.look.when(times.valid_until)));
+            findings.ok("SSH certificate", format!("ends {}", desk.look.when(times.valid_until)));
         }
     }
 }

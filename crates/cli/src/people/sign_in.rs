@@ -99,7 +99,7 @@ impl Login {
                 look.when(signed_in.sign_in.expires_at)
             );
             if let Some(times) = profile.certificate {
-                text.push_str(&format!("\nSSH certificate valid until {}", look.when(times.valid_until)));
+                text.push_str(&format!("\nSSH certificate ends {}", look.when(times.valid_until)));
             }
             text
         })

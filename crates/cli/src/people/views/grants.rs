@@ -129,7 +129,7 @@ pub fn grant_card(look: &Look, view: &GrantView) -> String {
     if let Some(kept) = &grant.kept {
         rows.push((
             "kept",
-            format!("until {} by {}: {}", look.when(kept.until), kept.by, printable(&kept.reason)),
+            format!("ends {}, says {}: {}", look.when(kept.until), kept.by, printable(&kept.reason)),
         ));
     }
     look.card(&rows)

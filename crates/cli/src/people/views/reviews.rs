@@ -72,7 +72,10 @@ pub fn review_card(look: &Look, view: &ReviewView) -> String {
     }
     if let Some(deferral) = &review.deferral {
         let until = look.when(deferral.until);
-        rows.push(("deferred", format!("until {until} by {}: {}", deferral.by, printable(&deferral.reason))));
+        rows.push((
+            "deferred",
+            format!("due again {until}, says {}: {}", deferral.by, printable(&deferral.reason)),
+        ));
     }
     for (index, action) in review.actions.iter().enumerate() {
         let state = match action.done_at {
