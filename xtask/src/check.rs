@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::demo;
 use crate::run::{Steps, cargo, run, works};
 use crate::setup;
 
@@ -24,6 +25,11 @@ pub fn test() -> Result<()> {
     // The whole workspace, as the tests build it: a part would resolve features anew and compile twice.
     if steps.step("programs", || run(&mut cargo(&["build", "--locked", "--workspace", "--bins"]))) {
         steps.step("tests", tests);
+        // The whole story with the stock tools: both layouts on the embedded store, then on PostgreSQL.
+        steps.step("one emergency", || demo::play(&["--check"]));
+        steps.step("one emergency on PostgreSQL", || {
+            demo::play(&["--check", "--layout", "one", "--store", "postgres"])
+        });
         steps.step("documentation tests", || run(&mut cargo(&["test", "--locked", "--workspace", "--doc"])));
     } else {
         steps.skip("tests", "the programs do not build");

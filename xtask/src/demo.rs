@@ -38,6 +38,12 @@ pub fn demo(arguments: &[String]) -> Result<()> {
         "--bin",
         "halligan-demo",
     ]))?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    play(&arguments)
+}
+
+/// Plays the demonstration with the programs that are built.
+pub fn play(arguments: &[&str]) -> Result<()> {
     let mut demo = Command::new(built("halligan-demo"));
     run(demo.args(arguments).current_dir(root()).env("HALLIGAN_BIN", built("halligan")))
 }

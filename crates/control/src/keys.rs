@@ -1,6 +1,6 @@
 //! Control's own keys, each a private file in its folder: ledger, leases, link, login authority, playback.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use halligan_core::ids::PersonId;
@@ -85,7 +85,7 @@ impl Keys {
 }
 
 /// 32 random bytes in a private file, hex.
-fn seed(path: &PathBuf) -> Result<Zeroizing<[u8; 32]>, ControlError> {
+fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, ControlError> {
     let mut raw = Zeroizing::new([0u8; 32]);
     let what = || format!("use {}", path.display());
     if let Some(text) = disk::read_if_present(path, 4096).map_err(ControlError::local(what()))? {
@@ -101,13 +101,13 @@ fn seed(path: &PathBuf) -> Result<Zeroizing<[u8; 32]>, ControlError> {
     Ok(raw)
 }
 
-fn login_key(path: &PathBuf) -> Result<PrivateKey, ControlError> {
+fn login_key(path: &Path) -> Result<PrivateKey, ControlError> {
     let raw = seed(path)?;
     let pair = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&raw);
     Ok(PrivateKey::from(pair))
 }
 
-fn playback_key(path: &PathBuf) -> Result<Identity, ControlError> {
+fn playback_key(path: &Path) -> Result<Identity, ControlError> {
     let what = || format!("use {}", path.display());
     if let Some(text) = disk::read_if_present(path, 4096).map_err(ControlError::local(what()))? {
         let text = Zeroizing::new(text);

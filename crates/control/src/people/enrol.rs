@@ -189,7 +189,9 @@ impl Control {
             return Err(Refusal::not_found(format_args!("person {person}")).into());
         }
         match code {
-            Some(code) => drop(self.step_up(caller, code, true).await?),
+            Some(code) => {
+                self.step_up(caller, code, true).await?;
+            }
             // Inviting a whole team takes one code: what counts is that it was shown lately.
             None => self.shown_lately(caller)?,
         }

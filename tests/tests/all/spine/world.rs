@@ -77,7 +77,7 @@ impl World {
 
         let gateway = Gateway::start(
             Options::new(folder.path().join("gateway"), name("gw-1"), lease_key),
-            Arc::new(halligan_gateway::SystemClock::default()),
+            Arc::new(halligan_gateway::SystemClock),
         )?;
         let info = |role, text| PeerInfo { name: name(text), role, site: Name::main() };
         let (gw, con) = (info(Role::Gateway, "gw-1"), info(Role::Connector, "con-1"));
