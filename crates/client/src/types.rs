@@ -3,6 +3,8 @@
 //!
 //! Points in time are integers, microseconds since 1970-01-01 UTC; lengths of time are text such as `90s` or `1h30m`.
 
+mod which;
+
 use std::collections::BTreeSet;
 
 use halligan_core::catalog::{
@@ -19,6 +21,8 @@ use halligan_core::review::{Action, Classification, ComputedFacts, Review};
 use halligan_core::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use which::{ReplayForm, RequestsOf, Which};
 
 /// Header with the last checkpoint of control's ledger, base64 of the signed note. Every answer that decides has it.
 pub const CHECKPOINT_HEADER: &str = "halligan-checkpoint";
@@ -877,47 +881,4 @@ bodies! {
         /// Leaves of the ledger.
         ledger_size: u64,
     }
-}
-
-/// Which requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum RequestsOf {
-    /// The caller asked or would use it.
-    #[default]
-    Mine,
-    /// Pending, and the caller may decide.
-    ToDecide,
-    /// Pending, all that the caller may see.
-    Pending,
-    /// All that the caller may see.
-    All,
-}
-
-/// Which grants or sessions or incidents or reviews.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Which {
-    /// The caller's own.
-    #[default]
-    Mine,
-    /// Those that are going on, as far as the caller may see them.
-    Open,
-    /// All that the caller may see.
-    All,
-}
-
-/// How a recording is written out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum ReplayForm {
-    /// One record a line, JSON.
-    Records,
-    /// asciicast v2, for a player.
-    Asciicast,
-    /// Plain text.
-    Transcript,
 }
