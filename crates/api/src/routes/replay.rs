@@ -122,7 +122,7 @@ async fn replay(
             "sealed",
             "this recording is sealed: only the auditors' own keys open it, on their machine",
         )
-        .next(format!("download it with `halligan sessions download {session}`")));
+        .next(format!("download it with `halligan sessions export {session}`")));
     }
     let (how, kind) = match query.form {
         ReplayForm::Records => ("replay", "application/x-ndjson"),
