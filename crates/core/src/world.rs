@@ -73,6 +73,17 @@ getters! {
 }
 
 impl World {
+    /// What one total of a person's time has come to, see [`Standing::running`].
+    pub(crate) fn running(
+        &self,
+        request: &Request,
+        now: crate::time::Time,
+        window: crate::time::Span,
+    ) -> Option<crate::standing::Running> {
+        let standing = self.standings.get(&request.beneficiary)?;
+        standing.running(&request.entitlement, request.incident, now, window)
+    }
+
     /// A person's standing; of somebody unknown nothing is remembered.
     pub fn standing(&self, person: &PersonId) -> Standing {
         self.standings.get(person).cloned().unwrap_or_else(|| Standing::new(person.clone()))

@@ -2,6 +2,8 @@
 
 pub mod model;
 mod resolve;
+pub mod system;
 
 pub use model::*;
 pub use resolve::WhoContext;
+pub use system::*;

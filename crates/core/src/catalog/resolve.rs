@@ -59,10 +59,36 @@ impl Catalog {
         }
     }
 
+    /// Shows everybody that these words name, some of them perhaps twice, until `next` wants no more.
+    pub(crate) fn visit(
+        &self,
+        who: &[Who],
+        context: WhoContext<'_>,
+        next: &mut dyn FnMut(&PersonId) -> bool,
+    ) {
+        for one in who {
+            let more = match one {
+                Who::Person(id) => next(id),
+                Who::Group(name) => {
+                    self.groups.get(name).is_none_or(|group| group.members.iter().all(&mut *next))
+                }
+                Who::Anyone(true) => self.people.keys().all(&mut *next),
+                other => {
+                    let mut people = BTreeSet::new();
+                    self.add_people(other, context, &mut people, 0);
+                    people.iter().all(&mut *next)
+                }
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
     /// Is this person among them?
     pub fn is_among(&self, person: &PersonId, who: &[Who], context: WhoContext<'_>) -> bool {
         let present = self.people.get(person).is_some_and(|found| !found.left);
-        present && who.iter().any(|one| self.way_since(person, one, context, 0).is_some())
+        present && who.iter().any(|one| self.way_since(person, one, context, 0, false).is_some())
     }
 
     /// Does this person hold the office?
@@ -111,7 +137,7 @@ impl Catalog {
     /// as old, as at the very first `apply`.
     pub fn member_since(&self, person: &PersonId, who: &[Who], context: WhoContext<'_>) -> Option<Time> {
         let present = self.people.get(person).is_some_and(|found| !found.left);
-        let way = who.iter().filter_map(|one| self.way_since(person, one, context, 0)).min();
+        let way = who.iter().filter_map(|one| self.way_since(person, one, context, 0, true)).min();
         way.filter(|_| present).map(|way| way.max(self.seen(|| format!("person:{person}"))))
     }
 
@@ -122,34 +148,42 @@ impl Catalog {
         self.since.get(&key()).copied().unwrap_or_default()
     }
 
-    /// Since when this one way names the person.
-    fn way_since(&self, person: &PersonId, who: &Who, context: WhoContext<'_>, depth: u8) -> Option<Time> {
+    /// Since when this one way names the person; if the date does not matter, the beginning of time.
+    fn way_since(
+        &self,
+        person: &PersonId,
+        who: &Who,
+        context: WhoContext<'_>,
+        depth: u8,
+        dated: bool,
+    ) -> Option<Time> {
+        let seen = |key: &dyn Fn() -> String| if dated { self.seen(key) } else { Time::default() };
         let member = |name: &Name| self.groups.get(name).is_some_and(|group| group.members.contains(person));
         match who {
             Who::Person(id) => (id == person).then(Time::default),
             Who::Anyone(all) => all.then(Time::default),
-            Who::Group(name) => member(name).then(|| self.seen(|| format!("group:{name}:{person}"))),
+            Who::Group(name) => member(name).then(|| seen(&|| format!("group:{name}:{person}"))),
             Who::Office(office) => {
                 let found = self.offices.get(office)?;
                 let own =
-                    found.people.contains(person).then(|| self.seen(|| format!("office:{office}:{person}")));
+                    found.people.contains(person).then(|| seen(&|| format!("office:{office}:{person}")));
                 let by_group = found.groups.iter().filter(|name| member(name)).map(|name| {
-                    self.seen(|| format!("group:{name}:{person}"))
-                        .max(self.seen(|| format!("office:{office}:{person}")))
+                    seen(&|| format!("group:{name}:{person}"))
+                        .max(seen(&|| format!("office:{office}:{person}")))
                 });
                 own.into_iter().chain(by_group).min()
             }
             Who::OnCall(name) => {
                 let turn = self.schedules.get(name).and_then(|schedule| schedule.on_call(context.now))?;
-                (turn == *person).then(|| self.seen(|| format!("schedule:{name}:{person}")))
+                (turn == *person).then(|| seen(&|| format!("schedule:{name}:{person}")))
             }
             Who::Manager(true) => {
                 let manager = self.people.get(context.beneficiary)?.manager.as_ref()?;
-                (manager == person).then(|| self.seen(|| format!("manager:{}:{person}", context.beneficiary)))
+                (manager == person).then(|| seen(&|| format!("manager:{}:{person}", context.beneficiary)))
             }
             Who::Owner(true) if depth == 0 => {
                 let owners = context.system.map(|system| system.owner.as_slice()).unwrap_or_default();
-                owners.iter().filter_map(|owner| self.way_since(person, owner, context, 1)).min()
+                owners.iter().filter_map(|owner| self.way_since(person, owner, context, 1, dated)).min()
             }
             Who::Manager(false) | Who::Owner(_) => None,
         }

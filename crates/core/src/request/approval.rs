@@ -129,15 +129,39 @@ pub(crate) struct Met {
     pub missing: Vec<usize>,
 }
 
+/// One approval, and the steps that it could count for.
+struct Candidate<'a> {
+    person: &'a PersonId,
+    fits: Vec<bool>,
+}
+
 /// Matches approvals to steps.
 pub(crate) fn met(facts: &Facts<'_>, request: &Request, entitlement: &ResolvedEntitlement) -> Met {
-    // The last decision of each person counts, if it was not made void.
-    let approvals: BTreeMap<&PersonId, &Decision> = request
-        .decisions
-        .iter()
-        .filter(|decision| decision.verdict == Verdict::Approve && !decision.void)
-        .map(|decision| (&decision.person, decision))
-        .collect();
+    met_with(facts, request, entitlement, None)
+}
+
+/// As [`met`], with a decision that is about to be taken in.
+pub(crate) fn met_with(
+    facts: &Facts<'_>,
+    request: &Request,
+    entitlement: &ResolvedEntitlement,
+    more: Option<&Decision>,
+) -> Met {
+    let mut people: Vec<Candidate<'_>> = Vec::new();
+    let approvals = request.decisions.iter().chain(more);
+    for decision in approvals.filter(|found| found.verdict == Verdict::Approve && !found.void) {
+        let fits = request
+            .steps
+            .iter()
+            .map(|step| {
+                factor_counts(step, decision.factor)
+                    && may_approve(facts, request, entitlement, step, &decision.person, decision.at)
+            })
+            .collect();
+        // People are counted once; of several decisions the last counts.
+        people.retain(|known| *known.person != decision.person);
+        people.push(Candidate { person: &decision.person, fits });
+    }
     // One slot per approval that a step wants; a person may fill any slot of a step that they are eligible for.
     let slots: Vec<usize> = request
         .steps
@@ -145,32 +169,17 @@ pub(crate) fn met(facts: &Facts<'_>, request: &Request, entitlement: &ResolvedEn
         .enumerate()
         .flat_map(|(index, step)| std::iter::repeat_n(index, usize::from(step.step.quorum.max(1))))
         .collect();
-    let allowed: BTreeMap<&PersonId, Vec<bool>> = approvals
-        .values()
-        .map(|decision| {
-            let steps = request.steps.iter().map(|step| {
-                factor_counts(step, decision.factor)
-                    && may_approve(facts, request, entitlement, step, &decision.person, decision.at)
-            });
-            (&decision.person, steps.collect())
-        })
-        .collect();
-    let fits = |person: &PersonId, _: &Decision, step: usize| {
-        allowed.get(person).and_then(|steps| steps.get(step)).copied().unwrap_or(false)
-    };
-    let people: Vec<(&PersonId, &Decision)> = approvals.into_iter().collect();
     let mut holder: Vec<Option<usize>> = vec![None; slots.len()];
+    let mut seen = vec![false; slots.len()];
     for index in 0..people.len() {
-        let mut seen = vec![false; slots.len()];
-        augment(index, &people, &slots, &fits, &mut holder, &mut seen);
+        seen.fill(false);
+        augment(index, &people, &slots, &mut holder, &mut seen);
     }
     let mut missing = vec![0; request.steps.len()];
     let mut counted = BTreeMap::new();
     for (slot, held) in slots.iter().zip(&holder) {
         match held.and_then(|index| people.get(index)) {
-            Some((person, _)) => {
-                counted.insert((*person).clone(), *slot);
-            }
+            Some(found) => drop(counted.insert(found.person.clone(), *slot)),
             None => {
                 if let Some(count) = missing.get_mut(*slot) {
                     *count += 1;
@@ -178,10 +187,8 @@ pub(crate) fn met(facts: &Facts<'_>, request: &Request, entitlement: &ResolvedEn
             }
         }
     }
-    let distinct = people
-        .iter()
-        .filter(|(person, decision)| (0..request.steps.len()).any(|step| fits(person, decision, step)));
-    let enough = distinct.count() >= usize::from(request.distinct_approvers);
+    let distinct = people.iter().filter(|found| found.fits.contains(&true)).count();
+    let enough = distinct >= usize::from(request.distinct_approvers);
     let satisfied = enough && !slots.is_empty() && missing.iter().all(|count| *count == 0);
     Met { satisfied, counted, missing }
 }
@@ -189,24 +196,23 @@ pub(crate) fn met(facts: &Facts<'_>, request: &Request, entitlement: &ResolvedEn
 /// Kuhn's algorithm: tries to give `person` a slot, moving others to slots that they fit as well.
 fn augment(
     person: usize,
-    people: &[(&PersonId, &Decision)],
+    people: &[Candidate<'_>],
     slots: &[usize],
-    fits: &impl Fn(&PersonId, &Decision, usize) -> bool,
     holder: &mut [Option<usize>],
     seen: &mut [bool],
 ) -> bool {
-    let Some((id, decision)) = people.get(person) else { return false };
+    let Some(candidate) = people.get(person) else { return false };
     for (place, step) in slots.iter().enumerate() {
-        if seen.get(place).copied().unwrap_or(true) || !fits(id, decision, *step) {
+        let fits = candidate.fits.get(*step).copied().unwrap_or(false);
+        if !fits || seen.get(place).copied().unwrap_or(true) {
             continue;
         }
         if let Some(mark) = seen.get_mut(place) {
             *mark = true;
         }
-        let current = holder.get(place).copied().flatten();
-        let free = match current {
+        let free = match holder.get(place).copied().flatten() {
             None => true,
-            Some(other) => augment(other, people, slots, fits, holder, seen),
+            Some(other) => augment(other, people, slots, holder, seen),
         };
         if free {
             if let Some(held) = holder.get_mut(place) {
@@ -216,4 +222,28 @@ fn augment(
         }
     }
     false
+}
+
+/// Are there enough people for this step? As many as [`eligible`] would name, without naming them all.
+pub(crate) fn is_staffed(
+    facts: &Facts<'_>,
+    request: &Request,
+    entitlement: &ResolvedEntitlement,
+    step: &OpenStep,
+    at: Time,
+) -> bool {
+    let context =
+        WhoContext { beneficiary: &request.beneficiary, system: Some(&entitlement.system), now: at };
+    let quorum = usize::from(step.step.quorum.max(1));
+    let mut found: Vec<PersonId> = Vec::with_capacity(quorum);
+    for who in [&*step.approvers_at(request.timers_from, at), &step.step.fallback] {
+        facts.catalog.visit(who, context, &mut |person| {
+            if found.len() < quorum && !found.contains(person) && named(facts, request, person, who, context)
+            {
+                found.push(person.clone());
+            }
+            found.len() < quorum
+        });
+    }
+    found.len() >= quorum
 }

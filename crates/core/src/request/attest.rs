@@ -51,7 +51,8 @@ pub(crate) fn attest_severity(
         return Err(Refusal::new(RefusalCode::WrongState, "there is no severity to be attested"));
     }
     context.own_factor(facts)?;
-    let (mut request, mut events) = brought_up(world, facts, stored, entitlement, now);
+    let (request, mut events) = brought_up(world, facts, stored, entitlement, now);
+    let mut request = request.into_owned();
     events.push(Event::SeverityAttested { request: id, by: person.clone(), at: now });
     events.extend(part(&request, &person, Part::Attestor));
     request.severity_attested = true;

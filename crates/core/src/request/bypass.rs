@@ -37,7 +37,8 @@ pub(crate) fn bypass(
     let now = context.now;
     open(world, stored, now)?;
     let entitlement = entitlement_of(facts, stored)?;
-    let (mut request, mut events) = brought_up(world, facts, stored, entitlement, now);
+    let (request, mut events) = brought_up(world, facts, stored, entitlement, now);
+    let mut request = request.into_owned();
     let scenario = request
         .scenario
         .as_ref()
@@ -76,7 +77,7 @@ pub(crate) fn bypass(
         .take(MOST_NAMED)
         .cloned()
         .collect();
-    let open_review = !world.standing(&person).bypass_reviews.is_empty();
+    let open_review = world.standings.get(&person).is_some_and(|found| !found.bypass_reviews.is_empty());
     let wait = if open_review && found.counted.is_empty() {
         facts.catalog.settings.second_bypass_wait
     } else {

@@ -1,6 +1,8 @@
 //! Deciding a request: approve, deny, take back, withdraw. Each looks at the request as it stands by the clock.
 
-use super::approval::{barred, factor_counts, may_approve, met};
+use super::approval::{barred, factor_counts, may_approve, met_with};
+use std::borrow::Cow;
+
 use super::bypass::bypass_takes_effect;
 use super::{Decision, Request, RequestState, Verdict, granted, running_total};
 use crate::catalog::{OfficeName, ResolvedEntitlement, WhoContext};
@@ -58,31 +60,31 @@ pub(crate) fn open(world: &World, request: &Request, now: Time) -> Result<(), Re
 }
 
 /// The request as it stands by the clock: steps' timers have struck, the running total is that of this moment.
-pub(crate) fn brought_up(
+pub(crate) fn brought_up<'a>(
     world: &World,
     facts: &Facts<'_>,
-    request: &Request,
+    request: &'a Request,
     entitlement: &ResolvedEntitlement,
     now: Time,
-) -> (Request, Vec<Event>) {
-    let mut after = request.clone();
+) -> (Cow<'a, Request>, Vec<Event>) {
+    let mut after = Cow::Borrowed(request);
     let mut events = Vec::new();
-    for (index, step) in after.steps.iter_mut().enumerate() {
+    for (index, step) in request.steps.iter().enumerate() {
         if step.timer_done || step.moves_at(request.timers_from).is_none_or(|moves| now < moves) {
             continue;
         }
-        step.approvers = step.approvers_at(request.timers_from, now).into_owned();
-        step.timer_done = true;
-        events.push(Event::StepMoved {
-            request: request.id,
-            step: index as u32,
-            approvers: step.approvers.clone(),
-        });
+        let approvers = step.approvers_at(request.timers_from, now).into_owned();
+        if let Some(moved) = after.to_mut().steps.get_mut(index) {
+            moved.approvers = approvers.clone();
+            moved.timer_done = true;
+        }
+        events.push(Event::StepMoved { request: request.id, step: index as u32, approvers });
     }
     let total = running_total(world, facts, request, entitlement, now);
     if (total.new_total, &total.approvers) != (request.new_total, &request.earlier_approvers) {
-        after.new_total = total.new_total;
-        after.earlier_approvers = total.approvers.clone();
+        let moved = after.to_mut();
+        moved.new_total = total.new_total;
+        moved.earlier_approvers = total.approvers.clone();
         events.push(Event::TotalMoved {
             request: request.id,
             new_total: total.new_total,
@@ -113,7 +115,7 @@ pub(crate) fn decide(
         context.no_token("approve a request")?;
     }
     let entitlement = entitlement_of(facts, stored)?;
-    let (mut request, mut events) = brought_up(world, facts, stored, entitlement, now);
+    let (request, mut events) = brought_up(world, facts, stored, entitlement, now);
     let open_steps: Vec<&super::OpenStep> = request
         .steps
         .iter()
@@ -173,12 +175,12 @@ pub(crate) fn decide(
         );
     }
     let decision = decision(&request, &person, now, verdict, reason, Some(factor));
-    request.decisions.push(decision.clone());
+    let satisfied = met_with(facts, &request, entitlement, Some(&decision)).satisfied;
     events.push(Event::Decided { request: id, decision });
     events.extend(part(&request, &person, Part::Approver));
     // While a loud wait runs, one approver is enough (rule 6).
     let waiting = request.bypass.as_ref().is_some_and(|bypass| !bypass.in_effect);
-    if met(facts, &request, entitlement).satisfied {
+    if satisfied {
         events.extend(granted(world, facts, context, &request, entitlement)?.events);
     } else if waiting {
         events.extend(bypass_takes_effect(world, facts, context, &request, entitlement)?.events);

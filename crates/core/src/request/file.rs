@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::approval::standing;
+use super::approval::is_staffed;
 use super::scenario::{fits_link, fits_scenario};
 use super::{Mode, OpenStep, Request, RequestState, granted};
 use crate::catalog::{PolicyRule, ResolvedEntitlement, SeverityWord, WhoContext};
@@ -219,15 +219,17 @@ fn put_together(
     if !approved.yes() {
         mark_blocked(facts, &mut request, entitlement, now);
     }
-    events.push(Event::RequestFiled { request: Box::new(request.clone()) });
-    if approved.yes() {
-        request.automatic = true;
-        let found = granted(world, facts, context, &request, entitlement)?;
-        events.extend(found.events);
-        let mut about = crate::review::About::request(&request);
-        about.grant = found.grant;
-        events.push(crate::review::opened(context, facts, ReviewKind::RetroactiveApproval, about));
+    if !approved.yes() {
+        events.push(Event::RequestFiled { request: Box::new(request) });
+        return Ok(events);
     }
+    events.push(Event::RequestFiled { request: Box::new(request.clone()) });
+    request.automatic = true;
+    let found = granted(world, facts, context, &request, entitlement)?;
+    events.extend(found.events);
+    let mut about = crate::review::About::request(&request);
+    about.grant = found.grant;
+    events.push(crate::review::opened(context, facts, ReviewKind::RetroactiveApproval, about));
     Ok(events)
 }
 
@@ -258,9 +260,10 @@ pub(crate) fn mark_blocked(
     entitlement: &ResolvedEntitlement,
     now: Time,
 ) {
-    let found = standing(facts, request, entitlement, now);
-    for (step, people) in request.steps.iter_mut().zip(&found.eligible) {
-        step.blocked = people.len() < usize::from(step.step.quorum.max(1));
+    let blocked: Vec<bool> =
+        request.steps.iter().map(|step| !is_staffed(facts, request, entitlement, step, now)).collect();
+    for (step, blocked) in request.steps.iter_mut().zip(blocked) {
+        step.blocked = blocked;
     }
 }
 
@@ -368,9 +371,10 @@ pub(crate) fn approves_itself(
 ) -> Approves {
     let Some(automatic) = &rule.automatic else { return Approves::No };
     let settings = &facts.catalog.settings;
-    let standing = world.standing(&request.beneficiary);
-    let today = standing.automatic.iter().filter(|at| now.since(**at) < Span::days(1)).count();
-    let denied = standing.denials.iter().any(|(entitlement, at)| {
+    let standing = world.standings.get(&request.beneficiary);
+    let today = standing
+        .map_or(0, |found| found.automatic.iter().filter(|at| now.since(**at) < Span::days(1)).count());
+    let denied = standing.iter().flat_map(|found| &found.denials).any(|(entitlement, at)| {
         *entitlement == request.entitlement && now.since(*at) < settings.denial_blocks_automatic
     });
     let within = class_permits
@@ -404,8 +408,7 @@ pub(crate) fn running_total(
 ) -> Total {
     let durations = entitlement.entitlement.durations_at(request.severity.as_ref());
     let window = facts.catalog.settings.regrant_window;
-    let running =
-        world.standing(&request.beneficiary).running(&request.entitlement, request.incident, now, window);
+    let running = world.running(request, now, window);
     running.map_or(Total { new_total: false, approvers: BTreeSet::new() }, |running| Total {
         new_total: running.total.plus(request.duration) > durations.ceiling
             || running.extensions >= durations.extensions,

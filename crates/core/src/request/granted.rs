@@ -29,10 +29,7 @@ pub(crate) fn granted(
     let now = context.now;
     let durations = entitlement.entitlement.durations_at(request.severity.as_ref());
     let window = facts.catalog.settings.regrant_window;
-    let running = world
-        .standing(&request.beneficiary)
-        .running(&request.entitlement, request.incident, now, window)
-        .unwrap_or_default();
+    let running = world.running(request, now, window).unwrap_or_default();
     let (earlier_total, extensions) = if request.new_total || running.grants.is_empty() {
         (crate::time::Span::ZERO, 0)
     } else {

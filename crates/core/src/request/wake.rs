@@ -31,7 +31,8 @@ pub(crate) fn wake(
     let Ok(entitlement) = entitlement_of(facts, request) else {
         return Ok(lapsed);
     };
-    let (mut after, mut events) = brought_up(world, facts, request, entitlement, now);
+    let (after, mut events) = brought_up(world, facts, request, entitlement, now);
+    let mut after = after.into_owned();
     if after.bypass_is_due(now) {
         // A loud wait never starts a new total: that takes somebody else (rule 7).
         if after.new_total {
