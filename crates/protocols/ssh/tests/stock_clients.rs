@@ -39,7 +39,11 @@ async fn commands_pass_with_exit_code_input_and_standard_error_apart() {
 
     let quick = client.ssh(world.port, LOGIN, "true").await.unwrap().ok().unwrap();
     println!("time to the end of `true`: {:?}", quick.duration);
-    assert!(quick.duration < Duration::from_millis(900), "something waits that should not: {:?}", quick.duration);
+    assert!(
+        quick.duration < Duration::from_millis(900),
+        "something waits that should not: {:?}",
+        quick.duration
+    );
     let echoed =
         client.ssh_with_input(world.port, LOGIN, "cat", b"through and back").await.unwrap().ok().unwrap();
     assert_eq!(echoed.stdout, b"through and back");
