@@ -156,6 +156,24 @@ async fn a_killed_server_starts_again_with_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_client_that_lingers_gets_the_drain_time_unless_asked_twice() {
+    let mut server = Server::start().await;
+    let ssh = server.ask(&["server", "status"])["addresses"]["ssh"].as_str().unwrap().to_owned();
+    // Connected and not signed in: it may stay for the drain time, ten seconds.
+    let lingering = std::net::TcpStream::connect(&ssh).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.child.terminate().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(server.child.exit().is_none(), "it waits");
+    assert!(std::net::TcpStream::connect(&ssh).is_err(), "nobody new comes in");
+    let asked = Instant::now();
+    server.child.terminate().unwrap();
+    assert_eq!(server.child.wait(SOON).await.unwrap().code(), Some(0), "{}", server.child.tail());
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    drop(lingering);
+}
+
+#[tokio::test]
 async fn folders_that_others_reach_are_refused() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("state");

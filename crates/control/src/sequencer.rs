@@ -24,8 +24,9 @@ pub async fn check_head(
     keys: &Keys,
     head: &LedgerHead,
 ) -> Result<(), ControlError> {
-    let Some(signed) = &head.signed else { return Ok(()) };
-    if signed.size > head.size {
+    if let Some(signed) = &head.signed
+        && signed.size > head.size
+    {
         return Err(ControlError::said(
             "start",
             format!(
@@ -35,6 +36,7 @@ pub async fn check_head(
             ),
         ));
     }
+    // Whatever the store says: one that knows of no signed head may be a copy from before the first, or another store.
     let tiles = folder.join("tiles");
     if let Some(note) = halligan_ledger::TileFolder::new(&tiles)
         .checkpoint()
@@ -64,7 +66,8 @@ pub async fn check_head(
             if !same {
                 return Err(ControlError::said(
                     "start",
-                    "the store's leaves are not those that were published",
+                    "the store's leaves are not those that were published: it is another store, or one that went back in time \
+                     and on. Restore the right copy, or open a new epoch with `halligan ledger recover`",
                 ));
             }
         }

@@ -294,6 +294,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_store_that_knows_of_no_signed_head_is_noticed_under_what_was_published() {
+        let base = tempfile::tempdir().unwrap();
+        let config = config(&base.path().join("state"));
+        super::super::process::make_private(&config.server.folder).unwrap();
+        live(&config, "first").await;
+        for ending in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(config.control_folder().join(format!("store.db{ending}")));
+        }
+        let refused = control_role::start(&config).await.err().unwrap();
+        assert!(format!("{refused:#}").contains("gone back in time"), "{refused:#}");
+    }
+
+    #[tokio::test]
     async fn a_recovery_that_was_cut_short_is_finished_and_never_started_upon() {
         let base = tempfile::tempdir().unwrap();
         let config = config(&base.path().join("state"));
