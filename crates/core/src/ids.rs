@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -163,7 +164,10 @@ impl FreshIds {
 /// A name of a system, role, person, group, …: `[a-z0-9._-]`, 1 to 64 characters, beginning with a letter or digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
-pub struct Name(#[schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$"))] String);
+pub struct Name(
+    // Shared between copies: decisions copy names more than anything else.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$"))] Arc<str>,
+);
 
 /// Text that cannot be a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -181,14 +185,14 @@ impl Name {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'));
         if fits {
-            Ok(Self(text))
+            Ok(Self(text.into()))
         } else {
             Err(BadName(text.chars().take(80).flat_map(char::escape_default).collect()))
         }
     }
     /// The name `main`: the site of systems that name none.
     pub fn main() -> Self {
-        Self("main".to_owned())
+        Self("main".into())
     }
     /// The text.
     pub fn as_str(&self) -> &str {
