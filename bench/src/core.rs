@@ -1,4 +1,4 @@
-//! Decisions per second on one core: the commands of one whole emergency, each on what control would have loaded for it.
+//! Decisions per second of one core's time: the commands of one whole emergency, each on what control would have loaded for it.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{Figures, Options};
 
 /// Measures.
 pub fn measure(options: &Options, figures: &mut Figures) -> Result<()> {
-    let mut story = Story::new()?;
+    let mut story = Story::new(500)?;
     story.moments = Some(Vec::new());
     story.emergency(1)?;
     let moments = story.moments.take().context("no moments were kept")?;

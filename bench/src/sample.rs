@@ -1,6 +1,6 @@
 //! Medians, percentiles, rounds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Measurements of one thing.
 #[derive(Clone, Debug, Default)]
@@ -43,16 +43,28 @@ pub fn millis(span: Duration) -> f64 {
     span.as_secs_f64() * 1_000.0
 }
 
-/// Calls `what` for about `time` and says how often it ran in a second.
+/// Processor time of this thread: what one core does, whoever else wants it.
+fn thread_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Processor time of this process, all its threads.
+pub fn process_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Calls `what` for about `time` and says how often it ran in a second of processor time.
 pub fn rate(time: Duration, mut what: impl FnMut()) -> f64 {
-    let began = Instant::now();
+    let began = thread_time();
     let mut count = 0_u64;
     loop {
         for _ in 0..16 {
             what();
         }
         count += 16;
-        let spent = began.elapsed();
+        let spent = thread_time().saturating_sub(began);
         if spent >= time {
             return count as f64 / spent.as_secs_f64();
         }

@@ -29,8 +29,6 @@ use sha2::{Digest as _, Sha256};
 
 /// When the first emergency begins.
 const START: Time = Time::from_micros(1_795_170_000_000_000);
-/// People who take turns as responders, so that nobody's standing grows without end.
-const RESPONDERS: u64 = 50;
 
 /// A name that is known to be one.
 pub fn name(text: &str) -> Name {
@@ -59,6 +57,7 @@ pub struct Story {
     revisions: HashMap<DocumentRef, u64>,
     chains: HashMap<IncidentId, (u64, String)>,
     now: Time,
+    responders: u64,
     count: u64,
     /// Leaves that nobody has taken yet.
     pub leaves: Vec<Vec<u8>>,
@@ -77,9 +76,10 @@ struct Told {
 }
 
 impl Story {
-    /// Nothing has happened.
-    pub fn new() -> Result<Self> {
-        let catalog = catalog();
+    /// Nothing has happened. So many people take turns as responders: what rules remember of a person (up to 200 uses) is
+    /// written with every request of theirs.
+    pub fn new(responders: u64) -> Result<Self> {
+        let catalog = catalog(responders);
         let system: System = serde_json::from_value(serde_json::json!({
             "name": "orders-host", "kind": "ssh", "address": "192.0.2.1:22",
             "entitlements": { "operator": {
@@ -95,6 +95,7 @@ impl Story {
             revisions: HashMap::new(),
             chains: HashMap::new(),
             now: START,
+            responders,
             count: 0,
             leaves: Vec::new(),
             events: 0,
@@ -183,7 +184,7 @@ impl Story {
 
     /// One emergency from the request to the closed incident.
     pub fn emergency(&mut self, number: u64) -> Result<()> {
-        let who = name(&format!("responder-{}", number % RESPONDERS));
+        let who = name(&format!("responder-{}", number % self.responders));
         let told = self.opened(number, &who)?;
         self.worked(&told)?;
         self.closed(&told, &who)?;
@@ -344,10 +345,10 @@ impl Story {
     }
 }
 
-fn catalog() -> Catalog {
+fn catalog(responders: u64) -> Catalog {
     let mut catalog = Catalog { organisation: "Example".to_owned(), ..Catalog::default() };
-    let responders = (0..RESPONDERS).map(|number| format!("responder-{number}"));
-    for person in responders.chain(["kim", "sam"].map(str::to_owned)) {
+    let people = (0..responders).map(|number| format!("responder-{number}"));
+    for person in people.chain(["kim", "sam"].map(str::to_owned)) {
         catalog.people.insert(name(&person), Person { name: person, ..Person::default() });
     }
     for office in [OfficeName::SecurityOfficer, OfficeName::IncidentLead, OfficeName::Auditor] {
