@@ -174,6 +174,41 @@ async fn a_client_that_lingers_gets_the_drain_time_unless_asked_twice() {
 }
 
 #[tokio::test]
+async fn a_server_whose_log_nobody_reads_any_more_goes_on_and_stops_in_order() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("state");
+    for form in ["json", "text"] {
+        let mut command = halligan();
+        command.args([
+            "server",
+            "--dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--ssh-listen",
+            "127.0.0.1:0",
+            "--log",
+            form,
+        ]);
+        command.arg("--folder").arg(&folder).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stderr.take());
+        until("it is there", || {
+            let status = run(&["server", "status", "--folder", text(&folder), "-o", "json"]);
+            serde_json::from_slice(&status.stdout).is_ok_and(|status: Value| connected(&status).len() == 2)
+        })
+        .await;
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        let mut ended = None;
+        until("it stops", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some()
+        })
+        .await;
+        assert_eq!(ended.unwrap().code(), Some(0), "with --log {form}");
+    }
+}
+
+#[tokio::test]
 async fn folders_that_others_reach_are_refused() {
     let base = tempfile::tempdir().unwrap();
     let folder = base.path().join("state");

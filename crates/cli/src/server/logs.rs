@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::output::printable;
 
@@ -31,29 +30,28 @@ pub fn start(form: LogForm, level: &str) -> anyhow::Result<()> {
         LogForm::Text => true,
         LogForm::Json => false,
     };
-    let start = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let start = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).log_internal_errors(false);
     let started = if text {
-        start.with_writer(Lines).try_init()
+        start.with_writer(|| Lines { escape: true }).try_init()
     } else {
-        start.json().flatten_event(true).with_current_span(false).with_writer(io::stderr).try_init()
+        let start = start.json().flatten_event(true).with_current_span(false);
+        start.with_writer(|| Lines { escape: false }).try_init()
     };
     started.map_err(|error| anyhow::anyhow!(error)).context("failed to start logging")
 }
 
-/// Writes each event as one line, with control characters shown by number.
+/// Writes each event as one line; text with control characters shown by number (JSON has its own way). Nobody who reads,
+/// a full disk or a closed pipe is no reason to stop working, so trouble with standard error is not told to anybody.
 #[derive(Clone, Copy, Debug)]
-struct Lines;
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        Self
-    }
+struct Lines {
+    escape: bool,
 }
 
 impl Write for Lines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        io::stderr().lock().write_all(one_line(event).as_bytes())?;
+        let mut stderr = io::stderr().lock();
+        let _ =
+            if self.escape { stderr.write_all(one_line(event).as_bytes()) } else { stderr.write_all(event) };
         Ok(event.len())
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -27,8 +27,8 @@ pub fn on_signals() -> std::io::Result<Stop> {
         loop {
             tokio::select! {
                 _ = hang_up.recv() => {
-                    tracing::info!("asked to read certificates again");
                     reload_to.send_modify(|count| *count += 1);
+                    tracing::info!("asked to read certificates again");
                     continue;
                 }
                 _ = terminate.recv() => {}
@@ -37,11 +37,11 @@ pub fn on_signals() -> std::io::Result<Stop> {
             if now.is_cancelled() {
                 std::process::exit(1);
             } else if soon.is_cancelled() {
-                tracing::warn!("asked again to stop: ending at once");
                 now.cancel();
+                tracing::warn!("asked again to stop: ending at once");
             } else {
-                tracing::info!("asked to stop");
                 soon.cancel();
+                tracing::info!("asked to stop");
             }
         }
     });
