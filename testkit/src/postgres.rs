@@ -104,22 +104,8 @@ impl TestPostgres {
 
     /// Runs SQL with `psql` and returns what it prints, unaligned, without headings.
     pub fn sql(&self, database: &str, text: &str) -> Result<String> {
-        let mut psql = self.program("psql");
-        psql.args([
-            "-X",
-            "-A",
-            "-t",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-            "-d",
-            database,
-            "-c",
-            text,
-        ]);
-        psql.arg("-h").arg(self.folder.path()).arg("-p").arg(self.port.to_string());
+        let mut psql = self.psql(database);
+        psql.args(["-c", text]);
         let output = run(&mut psql)?;
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
@@ -127,8 +113,31 @@ impl TestPostgres {
     /// Changes one setting and restarts.
     pub fn restart_with(&mut self, name: &str, value: &str) -> Result<()> {
         self.stop()?;
-        self.settings.push((name.to_owned(), value.to_owned()));
+        self.set(name, value);
         self.resume()
+    }
+
+    /// A setting for the next start.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Replaces `pg_hba.conf`; read at the next start or reload.
+    pub(crate) fn write_hba(&self, text: &str) -> Result<()> {
+        self.put_file("data/pg_hba.conf", text).map(|_| ())
+    }
+
+    /// Runs a file with `psql`, stopping at the first error.
+    pub(crate) fn file(&self, database: &str, path: &Path) -> Result<String> {
+        let mut psql = self.psql(database);
+        psql.arg("-f").arg(path);
+        let output = run(&mut psql)?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// All that the server has logged since it was first started.
+    pub fn log(&self) -> String {
+        self.server.as_ref().map(Child::stderr).unwrap_or_default()
     }
 
     /// Ends it in order, as for maintenance; its data stays.
@@ -177,6 +186,13 @@ impl TestPostgres {
 
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    fn psql(&self, database: &str) -> Command {
+        let mut psql = self.program("psql");
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]);
+        psql.arg("-h").arg(self.folder.path()).arg("-p").arg(self.port.to_string());
+        psql
     }
 
     fn program(&self, name: &str) -> Command {
