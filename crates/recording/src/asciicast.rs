@@ -120,7 +120,7 @@ impl<W: Write> Film<'_, W> {
             K::Command { text, .. } => {
                 self.marker(header, options, at, &format!("command: {}", escape(text)))?
             }
-            K::Statement { text, .. } => {
+            K::Statement { text, .. } | K::StatementBegin { text, .. } => {
                 self.marker(header, options, at, &format!("statement: {}", escape(text)))?;
             }
             K::TransferBegin { path, direction, .. } => {
@@ -128,6 +128,9 @@ impl<W: Write> Film<'_, W> {
             }
             K::FileOp { op, path, .. } => {
                 self.marker(header, options, at, &format!("{}: {}", escape(op), escape(path)))?;
+            }
+            K::Notice { severity, text, .. } => {
+                self.marker(header, options, at, &format!("{}: {}", escape(severity), escape(text)))?;
             }
             K::Note { text } => self.marker(header, options, at, &escape(text))?,
             K::Gap { reason } => self.marker(header, options, at, &format!("gap: {}", escape(reason)))?,

@@ -12,7 +12,7 @@ pub fn index_terms(record: &Record) -> Option<String> {
     use RecordKind as K;
     let terms = match &record.kind {
         K::Command { text, .. } => escape(text).into_owned(),
-        K::Statement { text, .. } => statement_shape(text),
+        K::Statement { text, .. } | K::StatementBegin { text, .. } => statement_shape(text),
         K::TransferBegin { path, direction, .. } | K::TransferEnd { path, direction, .. } => {
             format!("{} {}", direction.word(), escape(path))
         }
@@ -33,6 +33,9 @@ pub fn index_terms(record: &Record) -> Option<String> {
         | K::Rows { .. }
         | K::Gap { .. }
         | K::End { .. }
+        | K::StatementEnd { .. }
+        // The server's words can hold values of rows.
+        | K::Notice { .. }
         | K::Unknown { .. } => return None,
     };
     Some(cut(&terms, MAX_TERMS_BYTES).to_owned())
@@ -172,6 +175,20 @@ mod tests {
             RecordKind::Rows { channel: 1, rows: 1, bytes: bytes.clone() },
             RecordKind::Content { channel: 1, direction: Direction::Upload, bytes },
             RecordKind::SessionStart { metadata: secret.into() },
+            RecordKind::Notice {
+                channel: 1,
+                severity: "NOTICE".into(),
+                code: "00000".into(),
+                text: secret.into(),
+            },
+            RecordKind::StatementEnd {
+                channel: 1,
+                number: 1,
+                outcome: Outcome::Failed { reason: secret.into() },
+                tag: String::new(),
+                rows: None,
+                duration_micros: 1,
+            },
         ] {
             assert_eq!(terms(kind), None);
         }
@@ -184,6 +201,16 @@ mod tests {
             duration_micros: 1,
         };
         assert_eq!(terms(statement).unwrap(), "select * from users where name = ?");
+        let begun = RecordKind::StatementBegin {
+            channel: 1,
+            number: 1,
+            class: "write".into(),
+            role: "operate".into(),
+            database: "orders".into(),
+            text: "delete from users where name = 's3cret'".into(),
+            parameters: Some(secret.into()),
+        };
+        assert_eq!(terms(begun).unwrap(), "delete from users where name = ?");
         let moved = RecordKind::FileOp {
             channel: 1,
             op: "rename".into(),

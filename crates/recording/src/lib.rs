@@ -18,6 +18,7 @@ pub mod frame;
 pub mod hash;
 pub mod header;
 pub mod index;
+pub mod json_lines;
 pub mod key;
 pub mod player;
 pub mod reader;

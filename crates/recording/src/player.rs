@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::reader::ReadError;
 use crate::record::{Record, RecordKind};
 use crate::text::{Utf8Stream, push_escaped};
+use crate::transcript::line_of;
 
 /// How to play.
 #[derive(Debug, Clone)]
@@ -34,7 +35,8 @@ pub struct PlayStep {
     pub bytes: Vec<u8>,
 }
 
-/// Plays output and standard error of `records`; a gap is shown as a line of its own.
+/// Plays output and standard error of `records`. Statements, what came of them, and gaps are shown as lines
+/// of their own.
 pub struct Player<I> {
     records: I,
     options: PlayOptions,
@@ -96,6 +98,12 @@ impl<I: Iterator<Item = Result<Record, ReadError>>> Iterator for Player<I> {
                 RecordKind::Gap { reason } => {
                     Some(format!("\r\n[gap: {}]\r\n", crate::text::escape(reason)).into_bytes())
                 }
+                kind @ (RecordKind::StatementBegin { channel, .. }
+                | RecordKind::StatementEnd { channel, .. }
+                | RecordKind::Notice { channel, .. }) => {
+                    let wanted = self.options.channel.is_none_or(|wanted| wanted == *channel);
+                    wanted.then(|| format!("{}\r\n", crate::text::escape(&line_of(kind))).into_bytes())
+                }
                 _ => None,
             };
             if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
@@ -145,5 +153,25 @@ mod tests {
         for speed in [0.0, -1.0, f64::INFINITY, f64::MIN_POSITIVE] {
             assert_eq!(play(PlayOptions { speed, ..Default::default() }).len(), 4);
         }
+    }
+
+    #[test]
+    fn statements_are_played_as_lines_that_steer_nothing() {
+        let begin = RecordKind::StatementBegin {
+            channel: 2,
+            number: 1,
+            class: "read".into(),
+            role: "operate".into(),
+            database: "orders".into(),
+            text: "select '\u{1b}[2J'".into(),
+            parameters: None,
+        };
+        let play = |channel| {
+            let options = PlayOptions { raw: true, channel, ..Default::default() };
+            let steps = Player::new([Ok(Record::new(0, begin.clone()))].into_iter(), options);
+            steps.map(|step| String::from_utf8(step.unwrap().bytes).unwrap()).collect::<String>()
+        };
+        assert_eq!(play(None), "[2] orders as operate #1 (read): select '\\x1b[2J'\r\n");
+        assert_eq!(play(Some(1)), "");
     }
 }

@@ -152,6 +152,35 @@ pub enum RecordKind {
     End {
         reason: String,
     },
+    /// A database statement that is about to run. Written before its bytes go on; secrets in it are masked.
+    /// `class` is a label (`read`, `write`, `schema`, `privilege`, `unknown`); `parameters` is a JSON array,
+    /// where policy keeps them. `number` counts the statements of a channel from 1.
+    StatementBegin {
+        channel: u32,
+        number: u64,
+        class: String,
+        role: String,
+        database: String,
+        text: String,
+        parameters: Option<String>,
+    },
+    /// How it came out. `tag` is the server's own word for it (`SELECT 3`); `rows` those that came back, or
+    /// that it changed.
+    StatementEnd {
+        channel: u32,
+        number: u64,
+        outcome: Outcome,
+        tag: String,
+        rows: Option<u64>,
+        duration_micros: u64,
+    },
+    /// What the server said beside its results: a warning, a notice, an error outside a statement.
+    Notice {
+        channel: u32,
+        severity: String,
+        code: String,
+        text: String,
+    },
     /// A kind that a newer program wrote.
     Unknown {
         tag: u8,
@@ -185,6 +214,9 @@ mod tag {
     pub const NOTE: u8 = 16;
     pub const GAP: u8 = 17;
     pub const END: u8 = 18;
+    pub const STATEMENT_BEGIN: u8 = 19;
+    pub const STATEMENT_END: u8 = 20;
+    pub const NOTICE: u8 = 21;
 }
 
 impl Record {
@@ -310,6 +342,28 @@ impl Record {
                 begin(out, tag::END);
                 put_bytes(out, reason.as_bytes());
             }
+            K::StatementBegin { channel, number, class, role, database, text, parameters } => {
+                on(out, tag::STATEMENT_BEGIN, *channel);
+                put_number(out, *number);
+                for field in [class, role, database, text] {
+                    put_bytes(out, field.as_bytes());
+                }
+                put_option(out, parameters.as_deref(), |out, json| put_bytes(out, json.as_bytes()));
+            }
+            K::StatementEnd { channel, number, outcome, tag, rows, duration_micros } => {
+                on(out, tag::STATEMENT_END, *channel);
+                put_number(out, *number);
+                outcome.encode(out);
+                put_bytes(out, tag.as_bytes());
+                put_option(out, *rows, put_number);
+                put_number(out, *duration_micros);
+            }
+            K::Notice { channel, severity, code, text } => {
+                on(out, tag::NOTICE, *channel);
+                for field in [severity, code, text] {
+                    put_bytes(out, field.as_bytes());
+                }
+            }
             K::Unknown { tag, body } => {
                 begin(out, *tag);
                 out.extend_from_slice(body);
@@ -392,6 +446,29 @@ impl RecordKind {
             tag::NOTE => Self::Note { text: body.text()? },
             tag::GAP => Self::Gap { reason: body.text()? },
             tag::END => Self::End { reason: body.text()? },
+            tag::STATEMENT_BEGIN => Self::StatementBegin {
+                channel: body.small()?,
+                number: body.number()?,
+                class: body.text()?,
+                role: body.text()?,
+                database: body.text()?,
+                text: body.text()?,
+                parameters: body.option(Fields::text)?,
+            },
+            tag::STATEMENT_END => Self::StatementEnd {
+                channel: body.small()?,
+                number: body.number()?,
+                outcome: Outcome::decode(body)?,
+                tag: body.text()?,
+                rows: body.option(Fields::number)?,
+                duration_micros: body.number()?,
+            },
+            tag::NOTICE => Self::Notice {
+                channel: body.small()?,
+                severity: body.text()?,
+                code: body.text()?,
+                text: body.text()?,
+            },
             tag => Self::Unknown { tag, body: std::mem::take(&mut body.rest) },
         })
     }
@@ -458,144 +535,5 @@ impl std::fmt::Display for Outcome {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn bytes() -> impl Strategy<Value = Bytes> {
-        proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
-    }
-
-    fn direction() -> impl Strategy<Value = Direction> {
-        prop_oneof![Just(Direction::Upload), Just(Direction::Download)]
-    }
-
-    fn outcome() -> impl Strategy<Value = Outcome> {
-        prop_oneof![
-            Just(Outcome::Done),
-            any::<String>().prop_map(|reason| Outcome::Refused { reason }),
-            any::<String>().prop_map(|reason| Outcome::Failed { reason }),
-        ]
-    }
-
-    fn kind() -> impl Strategy<Value = RecordKind> {
-        use RecordKind as K;
-        let c = any::<u32>;
-        let s = any::<String>;
-        let h = || any::<[u8; 32]>().prop_map(Hash);
-        prop_oneof![
-            s().prop_map(|metadata| K::SessionStart { metadata }),
-            (c(), bytes()).prop_map(|(channel, bytes)| K::Output { channel, bytes }),
-            (c(), bytes()).prop_map(|(channel, bytes)| K::Stderr { channel, bytes }),
-            (c(), bytes()).prop_map(|(channel, bytes)| K::Input { channel, bytes }),
-            (c(), c(), c()).prop_map(|(channel, columns, rows)| K::Resize { channel, columns, rows }),
-            (c(), s()).prop_map(|(channel, text)| K::Command { channel, text }),
-            (c(), s()).prop_map(|(channel, kind)| K::ChannelOpen { channel, kind }),
-            (c(), any::<Option<u32>>(), any::<Option<String>>())
-                .prop_map(|(channel, exit_status, signal)| K::ChannelEnd { channel, exit_status, signal }),
-            (c(), s(), direction()).prop_map(|(channel, path, direction)| K::TransferBegin {
-                channel,
-                path,
-                direction
-            }),
-            (c(), s(), direction(), any::<u64>(), h(), outcome()).prop_map(
-                |(channel, path, direction, bytes, sha256, outcome)| K::TransferEnd {
-                    channel,
-                    path,
-                    direction,
-                    bytes,
-                    sha256,
-                    outcome
-                }
-            ),
-            (c(), s(), s(), any::<Option<String>>(), outcome()).prop_map(
-                |(channel, op, path, path2, outcome)| { K::FileOp { channel, op, path, path2, outcome } }
-            ),
-            (c(), direction(), any::<u64>(), h()).prop_map(|(channel, direction, bytes, sha256)| K::Bulk {
-                channel,
-                direction,
-                bytes,
-                sha256
-            }),
-            (c(), direction(), bytes()).prop_map(|(channel, direction, bytes)| K::Content {
-                channel,
-                direction,
-                bytes
-            }),
-            (c(), s(), any::<Option<String>>(), outcome(), any::<Option<u64>>(), any::<u64>()).prop_map(
-                |(channel, text, parameters, outcome, rows, duration_micros)| K::Statement {
-                    channel,
-                    text,
-                    parameters,
-                    outcome,
-                    rows,
-                    duration_micros
-                }
-            ),
-            (c(), any::<u64>(), bytes()).prop_map(|(channel, rows, bytes)| K::Rows { channel, rows, bytes }),
-            s().prop_map(|text| K::Note { text }),
-            s().prop_map(|reason| K::Gap { reason }),
-            (19_u8..=255, bytes()).prop_map(|(tag, body)| K::Unknown { tag, body }),
-        ]
-    }
-
-    /// Any record but `End`, which only `finish` writes.
-    pub(crate) fn any_record() -> impl Strategy<Value = Record> {
-        (any::<u64>(), kind()).prop_map(|(at_micros, kind)| Record { at_micros, kind })
-    }
-
-    proptest! {
-        #[test]
-        fn records_round_trip(records in proptest::collection::vec(any_record(), 0..20)) {
-            let mut out = Vec::new();
-            for record in &records {
-                record.encode(&mut out).unwrap();
-            }
-            let mut input = Bytes::from(out);
-            for record in &records {
-                prop_assert_eq!(&Record::decode(&mut input).unwrap(), record);
-            }
-            prop_assert!(input.is_empty());
-        }
-
-        #[test]
-        fn any_bytes_decode_to_a_record_or_an_error(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut raw = Bytes::from(body.clone());
-            let _ = Record::decode(&mut raw);
-            // With a fitting length in front the fields themselves are reached.
-            let mut framed = vec![0, 0, body.len() as u8];
-            framed.extend_from_slice(&body);
-            if let Ok(record) = Record::decode(&mut Bytes::from(framed.clone())) {
-                let mut again = Vec::new();
-                record.encode(&mut again).unwrap();
-                prop_assert_eq!(again, framed, "one record, one encoding");
-            }
-        }
-    }
-
-    #[test]
-    fn the_encoding_of_version_1_stays_as_it_is() {
-        let record = Record::new(
-            300,
-            RecordKind::FileOp {
-                channel: 2,
-                op: "rename".into(),
-                path: "/a".into(),
-                path2: Some("/b".into()),
-                outcome: Outcome::Refused { reason: "no".into() },
-            },
-        );
-        let mut out = Vec::new();
-        record.encode(&mut out).unwrap();
-        assert_eq!(hex::encode(out), "0000160bac02020672656e616d65022f6101022f6201026e6f");
-    }
-
-    #[test]
-    fn a_record_that_is_too_long_is_refused_and_leaves_nothing_behind() {
-        let record =
-            Record::new(0, RecordKind::Output { channel: 0, bytes: vec![0; MAX_RECORD_BYTES + 1].into() });
-        let mut out = vec![9];
-        assert!(record.encode(&mut out).is_err());
-        assert_eq!(out, [9]);
-    }
-}
+#[path = "record_tests.rs"]
+pub(crate) mod tests;

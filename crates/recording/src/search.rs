@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::reader::ReadError;
-use crate::record::{Record, RecordKind};
+use crate::record::{Outcome, Record, RecordKind};
 use crate::text::{PlainText, Utf8Stream, cut, escape};
 
 /// Longest line of output that is searched as one, in bytes; longer ones are searched in pieces.
@@ -17,7 +17,7 @@ pub struct Hit {
     /// Microseconds since the recording's start; for output, of the record that ended the line.
     pub at_micros: u64,
     pub channel: Option<u32>,
-    /// `output`, `stderr`, `input`, `command`, `statement`, `path`, `note`.
+    /// `output`, `stderr`, `input`, `command`, `statement`, `parameters`, `notice`, `path`, `note`.
     pub what: &'static str,
     /// The line, escaped and cut: safe to print.
     pub text: String,
@@ -75,7 +75,19 @@ impl Search {
             K::Stderr { channel, bytes } => self.stream(at, *channel, "stderr", bytes),
             K::Input { channel, bytes } => self.stream(at, *channel, "input", bytes),
             K::Command { channel, text } => self.test(at, Some(*channel), "command", text),
-            K::Statement { channel, text, .. } => self.test(at, Some(*channel), "statement", text),
+            K::Statement { channel, text, parameters, .. }
+            | K::StatementBegin { channel, text, parameters, .. } => {
+                self.test(at, Some(*channel), "statement", text);
+                if let Some(parameters) = parameters {
+                    self.test(at, Some(*channel), "parameters", parameters);
+                }
+            }
+            K::StatementEnd {
+                channel,
+                outcome: Outcome::Refused { reason } | Outcome::Failed { reason },
+                ..
+            } => self.test(at, Some(*channel), "notice", reason),
+            K::Notice { channel, text, .. } => self.test(at, Some(*channel), "notice", text),
             K::TransferBegin { channel, path, .. } => self.test(at, Some(*channel), "path", path),
             K::FileOp { channel, op, path, path2, .. } => {
                 let text = format!("{op} {path} {}", path2.as_deref().unwrap_or_default());
@@ -142,6 +154,48 @@ mod tests {
         );
         let records = [output(1, 1, "unfinished er"), output(2, 1, "ror")];
         assert_eq!(search(records, "ERROR", 10).unwrap()[0].at_micros, 2);
+    }
+
+    #[test]
+    fn statements_parameters_and_notices_are_found() {
+        let on_one = |at, kind| Ok(Record::new(at, kind));
+        let records = [
+            on_one(
+                1,
+                RecordKind::StatementBegin {
+                    channel: 1,
+                    number: 1,
+                    class: "read".into(),
+                    role: "operate".into(),
+                    database: "orders".into(),
+                    text: "select * from Lovelace where x = $1".into(),
+                    parameters: Some(r#"["ada lovelace"]"#.into()),
+                },
+            ),
+            on_one(
+                2,
+                RecordKind::Notice {
+                    channel: 1,
+                    severity: "NOTICE".into(),
+                    code: "00000".into(),
+                    text: "lovelace is here".into(),
+                },
+            ),
+            on_one(
+                3,
+                RecordKind::StatementEnd {
+                    channel: 1,
+                    number: 1,
+                    outcome: Outcome::Failed { reason: "no lovelace".into() },
+                    tag: String::new(),
+                    rows: None,
+                    duration_micros: 7,
+                },
+            ),
+        ];
+        let hits = search(records, "lovelace", 10).unwrap();
+        let found: Vec<_> = hits.iter().map(|hit| (hit.at_micros, hit.what)).collect();
+        assert_eq!(found, [(1, "statement"), (1, "parameters"), (2, "notice"), (3, "notice")]);
     }
 
     #[test]

@@ -75,7 +75,17 @@ fn clock(micros: u64) -> String {
     format!("{}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, micros / 1000 % 1000)
 }
 
-fn line_of(kind: &RecordKind) -> String {
+/// `7 µs`, `7.0 ms` or `7.0 s`.
+fn span(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} \u{b5}s"),
+        1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1_000.0),
+        _ => format!("{:.1} s", micros as f64 / 1_000_000.0),
+    }
+}
+
+/// A record that is not part of a stream, as one line that still has to be escaped.
+pub(crate) fn line_of(kind: &RecordKind) -> String {
     use RecordKind as K;
     match kind {
         K::SessionStart { metadata } => format!("session started: {metadata}"),
@@ -114,6 +124,20 @@ fn line_of(kind: &RecordKind) -> String {
         K::Note { text } => format!("note: {text}"),
         K::Gap { reason } => format!("GAP: {reason}"),
         K::End { reason } => format!("ended: {reason}"),
+        K::StatementBegin { channel, number, class, role, database, text, parameters } => {
+            let parameters = parameters.as_ref().map_or(String::new(), |values| format!("  with {values}"));
+            format!("[{channel}] {database} as {role} #{number} ({class}): {text}{parameters}")
+        }
+        K::StatementEnd { channel, number, outcome, tag, rows, duration_micros } => {
+            // The tag of most statements says the rows already.
+            let said = if tag.is_empty() { String::new() } else { format!(", {tag}") };
+            let rows = match rows {
+                Some(rows) if tag.is_empty() => format!(", {rows} rows"),
+                _ => String::new(),
+            };
+            format!("[{channel}] #{number} {outcome}{said}{rows}, {}", span(*duration_micros))
+        }
+        K::Notice { channel, severity, code, text } => format!("[{channel}] {severity} {code}: {text}"),
         K::Unknown { tag, .. } => format!("a record of kind {tag}, which this program is too old to show"),
     }
 }
@@ -147,6 +171,57 @@ mod tests {
             "0:00:00.000  [1] command: ls\\x1b[8m -la\\n0:00:09.000  note\n  \
              1 | total 1\n  1 | 0:00:02.000  note: all is well\n  1 | abc\\x1b[2J\n  2 | other\n\
              1:00:00.000  [1] ended with status 0\n"
+        );
+    }
+
+    #[test]
+    fn a_database_session_reads_as_question_and_answer() {
+        use crate::record::Outcome;
+        let record = |at, kind| Ok(Record::new(at, kind));
+        let begin = |number, class: &str, text: &str, parameters: Option<&str>| RecordKind::StatementBegin {
+            channel: 1,
+            number,
+            class: class.into(),
+            role: "operate".into(),
+            database: "orders".into(),
+            text: text.into(),
+            parameters: parameters.map(str::to_owned),
+        };
+        let end = |number, outcome, tag: &str, rows, duration_micros| RecordKind::StatementEnd {
+            channel: 1,
+            number,
+            outcome,
+            tag: tag.into(),
+            rows,
+            duration_micros,
+        };
+        let failed = Outcome::Failed { reason: "42P01: relation \"x\" does not exist".into() };
+        let records = [
+            record(0, begin(1, "read", "select *\nfrom orders where id = $1", Some("[42]"))),
+            record(2_000, end(1, Outcome::Done, "SELECT 1", Some(1), 1_530)),
+            record(3_000, begin(2, "schema", "drop table x", None)),
+            record(
+                3_500,
+                RecordKind::Notice {
+                    channel: 1,
+                    severity: "WARNING".into(),
+                    code: "01000".into(),
+                    text: "careful\u{1b}[2J".into(),
+                },
+            ),
+            record(4_000, end(2, failed, "", None, 900)),
+            record(5_000, end(3, Outcome::Done, "", Some(7), 2_000_000)),
+        ];
+        let mut out = Vec::new();
+        write_transcript(records, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "0:00:00.000  [1] orders as operate #1 (read): select *\\nfrom orders where id = $1  with [42]\n\
+             0:00:00.002  [1] #1 done, SELECT 1, 1.5 ms\n\
+             0:00:00.003  [1] orders as operate #2 (schema): drop table x\n\
+             0:00:00.003  [1] WARNING 01000: careful\\x1b[2J\n\
+             0:00:00.004  [1] #2 failed: 42P01: relation \"x\" does not exist, 900 \u{b5}s\n\
+             0:00:00.005  [1] #3 done, 7 rows, 2.0 s\n"
         );
     }
 }

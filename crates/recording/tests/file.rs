@@ -50,6 +50,29 @@ mod story {
                     outcome: Outcome::Done,
                 },
             ),
+            Record::new(
+                40,
+                RecordKind::StatementBegin {
+                    channel: 3,
+                    number: 1,
+                    class: "read".into(),
+                    role: "operate".into(),
+                    database: "orders".into(),
+                    text: "select $1".into(),
+                    parameters: Some("[1]".into()),
+                },
+            ),
+            Record::new(
+                50,
+                RecordKind::StatementEnd {
+                    channel: 3,
+                    number: 1,
+                    outcome: Outcome::Done,
+                    tag: "SELECT 1".into(),
+                    rows: Some(1),
+                    duration_micros: 10,
+                },
+            ),
         ]
     }
 
@@ -119,8 +142,8 @@ fn what_was_written_is_read_back_with_matching_digests() {
     let file = fs::read(&path).unwrap();
     assert_eq!(finished.sha256, Hash::of(&file));
     assert_eq!((finished.sha256, finished.chain_head), (digest.sha256, digest.chain_head));
-    assert_eq!((finished.bytes, finished.frames), (file.len() as u64, 6));
-    assert_eq!((finished.records, finished.duration_micros), (Some(6), Some(99)));
+    assert_eq!((finished.bytes, finished.frames), (file.len() as u64, 8));
+    assert_eq!((finished.records, finished.duration_micros), (Some(8), Some(99)));
     assert!(finished.complete && digest.complete && digest.tail_bytes == 0);
 
     let recovered = recover(&path).unwrap();
@@ -260,8 +283,14 @@ fn frames_cannot_be_dropped_swapped_repeated_or_moved_between_recordings() {
         frames.push(&file[at..at + length]);
         at += length;
     }
-    assert_eq!(frames.len(), 6);
-    for order in [&[1, 2, 3, 4, 5][..], &[0, 1, 3, 4, 5], &[1, 0, 2, 3, 4, 5], &[0, 0, 1, 2, 3, 4, 5], &[5]] {
+    assert_eq!(frames.len(), 8);
+    for order in [
+        &[1, 2, 3, 4, 5, 6, 7][..],
+        &[0, 1, 3, 4, 5, 6, 7],
+        &[1, 0, 2, 3, 4, 5, 6, 7],
+        &[0, 0, 1, 2, 3, 4, 5, 6, 7],
+        &[7],
+    ] {
         let mut altered = file[..begin].to_vec();
         order.iter().for_each(|number| altered.extend_from_slice(frames[*number]));
         let error = read(&altered, &key).1;
@@ -269,7 +298,7 @@ fn frames_cannot_be_dropped_swapped_repeated_or_moved_between_recordings() {
     }
     for more in [&b"\0"[..], frames[0]] {
         let longer = [&file, more].concat();
-        assert!(matches!(read(&longer, &key).1, Some(ReadError::AfterTheEnd { frame: 6 })));
+        assert!(matches!(read(&longer, &key).1, Some(ReadError::AfterTheEnd { frame: 8 })));
         assert!(
             recover(&{
                 let path = folder.path().join("longer");

@@ -16,6 +16,7 @@ use halligan_core::ids::SessionId;
 use halligan_core::session::RecordingState;
 use halligan_recording::asciicast::{self, ExportError};
 use halligan_recording::header::Preamble;
+use halligan_recording::json_lines::write_json_lines;
 use halligan_recording::transcript::write_transcript;
 use halligan_recording::{Class, RecordingReader};
 use serde::Deserialize;
@@ -136,14 +137,7 @@ async fn replay(
         let mut reader =
             RecordingReader::open_as(&path, &control.keys().playback).map_err(|error| said(&error))?;
         let exported = match query.form {
-            ReplayForm::Records => {
-                for record in reader {
-                    let line = record.map_err(|error| said(&error))?;
-                    serde_json::to_writer(&mut *sink, &json(&line))?;
-                    sink.write_all(b"\n")?;
-                }
-                Ok(())
-            }
+            ReplayForm::Records => write_json_lines(&mut reader, sink),
             ReplayForm::Asciicast => {
                 let header = reader.header().clone();
                 let options = asciicast::Options {
@@ -157,71 +151,6 @@ async fn replay(
         };
         exported.map_err(|error: ExportError| said(&error))
     }))
-}
-
-/// A record as JSON: its time, kind and fields; bytes of a terminal as text, other bytes as hex.
-fn json(record: &halligan_recording::Record) -> serde_json::Value {
-    use halligan_recording::RecordKind as K;
-    use serde_json::json;
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let mut value = match &record.kind {
-        K::SessionStart { metadata } => {
-            let facts = serde_json::from_str::<serde_json::Value>(metadata);
-            json!({"kind": "session_start", "facts": facts.unwrap_or_default()})
-        }
-        K::Output { channel, bytes } => json!({"kind": "output", "channel": channel, "text": text(bytes)}),
-        K::Stderr { channel, bytes } => json!({"kind": "stderr", "channel": channel, "text": text(bytes)}),
-        K::Input { channel, bytes } => json!({"kind": "input", "channel": channel, "text": text(bytes)}),
-        K::Resize { channel, columns, rows } => {
-            json!({"kind": "resize", "channel": channel, "columns": columns, "rows": rows})
-        }
-        K::Command { channel, text } => json!({"kind": "command", "channel": channel, "text": text}),
-        K::ChannelOpen { channel, kind } => json!({"kind": "channel_open", "channel": channel, "what": kind}),
-        K::ChannelEnd { channel, exit_status, signal } => {
-            json!({"kind": "channel_end", "channel": channel, "exit_status": exit_status, "signal": signal})
-        }
-        K::TransferBegin { channel, path, direction } => json!({
-            "kind": "transfer_begin", "channel": channel, "path": path, "direction": format!("{direction:?}").to_lowercase(),
-        }),
-        K::TransferEnd { channel, path, direction, bytes, sha256, outcome } => json!({
-            "kind": "transfer_end", "channel": channel, "path": path, "direction": format!("{direction:?}").to_lowercase(),
-            "bytes": bytes, "sha256": sha256.to_string(), "outcome": words(outcome),
-        }),
-        K::FileOp { channel, op, path, path2, outcome } => json!({
-            "kind": "file_op", "channel": channel, "op": op, "path": path, "path2": path2, "outcome": words(outcome),
-        }),
-        K::Bulk { channel, direction, bytes, sha256 } => json!({
-            "kind": "bulk", "channel": channel, "direction": format!("{direction:?}").to_lowercase(),
-            "bytes": bytes, "sha256": sha256.to_string(),
-        }),
-        K::Content { channel, direction, bytes } => json!({
-            "kind": "content", "channel": channel, "direction": format!("{direction:?}").to_lowercase(), "hex": hex::encode(bytes),
-        }),
-        K::Statement { channel, text, parameters, outcome, rows, duration_micros } => json!({
-            "kind": "statement", "channel": channel, "text": text, "parameters": parameters,
-            "outcome": words(outcome), "rows": rows, "duration_micros": duration_micros,
-        }),
-        K::Rows { channel, rows, bytes } => {
-            json!({"kind": "rows", "channel": channel, "rows": rows, "hex": hex::encode(bytes)})
-        }
-        K::Note { text } => json!({"kind": "note", "text": text}),
-        K::Gap { reason } => json!({"kind": "gap", "reason": reason}),
-        K::End { reason } => json!({"kind": "end", "reason": reason}),
-        K::Unknown { tag, body } => json!({"kind": "unknown", "tag": tag, "hex": hex::encode(body)}),
-    };
-    if let Some(object) = value.as_object_mut() {
-        object.insert("at_micros".to_owned(), record.at_micros.into());
-    }
-    value
-}
-
-fn words(outcome: &halligan_recording::Outcome) -> String {
-    use halligan_recording::Outcome;
-    match outcome {
-        Outcome::Done => "done".to_owned(),
-        Outcome::Refused { reason } => format!("refused: {reason}"),
-        Outcome::Failed { reason } => format!("failed: {reason}"),
-    }
 }
 
 /// Where a blocking writer puts its pieces; the network takes them as it can.

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use halligan_client::types::ReplayForm;
 use halligan_recording::asciicast::{self, Version};
+use halligan_recording::json_lines::write_json_lines;
 use halligan_recording::transcript::write_transcript;
 use serde_json::json;
 
@@ -40,6 +41,7 @@ pub enum Form {
     /// Plain text with times.
     Transcript,
     /// One record a line, JSON.
+    #[value(alias = "jsonl")]
     Records,
     /// As it is stored: encrypted, for the auditor's machine.
     Sealed,
@@ -88,10 +90,11 @@ impl Export {
                 asciicast::export(&header, reader, &options, &mut file)?;
             }
             Form::Transcript => write_transcript(reader, &mut file)?,
-            Form::Records | Form::Sealed => {
+            Form::Records => write_json_lines(reader, &mut file)?,
+            Form::Sealed => {
                 return Err(said(
-                    "failed to export: a recording's file becomes asciicast or transcript",
-                    "choose --form asciicast or --form transcript",
+                    "failed to export: a recording's file is sealed already",
+                    "choose --form asciicast, transcript or records",
                 ));
             }
         }
