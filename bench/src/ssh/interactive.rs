@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::Ways;
 use super::process::resident_kib;
@@ -69,14 +69,21 @@ struct Terminal {
 impl Terminal {
     fn open(routes: &Routes, host: &str, command: &str) -> Result<Self> {
         let mut ssh = routes.ssh(&["-tt", host, command], CHACHA);
-        let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let input = child.stdin.take().context("no standard input")?;
         let output = BufReader::new(child.stdout.take().context("no standard output")?);
         let mut terminal = Self { child, input, output };
         let mut line = String::new();
         terminal.output.read_line(&mut line)?;
-        ensure!(line.trim() == "ready", "the terminal on {host} said {line:?}");
-        Ok(terminal)
+        if line.trim() == "ready" {
+            return Ok(terminal);
+        }
+        let _ = terminal.child.kill();
+        let mut complaint = String::new();
+        if let Some(mut stderr) = terminal.child.stderr.take() {
+            stderr.read_to_string(&mut complaint)?;
+        }
+        bail!("the terminal on {host} said {line:?} and {complaint:?}")
     }
 
     /// Types one character and waits until it is shown.

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ed25519_dalek::VerifyingKey;
 use halligan_core::ids::{EntitlementName, GrantId, PersonId};
 use halligan_core::time::Time;
 use halligan_session::lease::{Lease, SignedLease};
 
 use crate::countdown::{Count, Reading, Standing};
+use crate::database::DatabaseUser;
 use crate::shelf::Tombstone;
 
 /// How long a word of control that a grant stands is good, in microseconds.
@@ -33,6 +35,10 @@ pub struct Held {
     asking: AtomicBool,
     /// Sessions that ended because this lease did.
     sessions_ended: AtomicU32,
+    /// Control's signature was checked in this run.
+    checked: AtomicBool,
+    /// Its database user, once a session asked for one.
+    pub database_user: tokio::sync::Mutex<Option<DatabaseUser>>,
 }
 
 #[derive(Clone)]
@@ -54,8 +60,16 @@ pub enum Wanted {
 }
 
 impl Held {
-    /// Takes a lease in hand.
+    /// Takes a lease in hand whose signature was checked.
     pub fn new(lease: Arc<Lease>, signed: SignedLease, count: Count) -> Self {
+        let held = Self::from_disk(lease, signed, count);
+        held.checked.store(true, Ordering::SeqCst);
+        held
+    }
+
+    /// Takes up a lease from this gateway's own disk. Its signature is checked before it lets anybody in, see
+    /// [`Held::is_genuine`]: a hundred thousand signatures take longer than a restart may.
+    pub fn from_disk(lease: Arc<Lease>, signed: SignedLease, count: Count) -> Self {
         let end_boot = AtomicU64::new(count.end_boot);
         Self {
             grant: lease.grant,
@@ -66,7 +80,22 @@ impl Held {
             asked_since: AtomicU64::new(0),
             asking: AtomicBool::new(false),
             sessions_ended: AtomicU32::new(0),
+            database_user: tokio::sync::Mutex::default(),
+            checked: AtomicBool::new(false),
         }
+    }
+
+    /// Whether control signed it, asked of the signature once.
+    pub fn is_genuine(&self, control: &VerifyingKey) -> bool {
+        if self.checked.load(Ordering::SeqCst) {
+            return true;
+        }
+        let current = self.current();
+        let genuine = current.signed.verify(control).is_ok_and(|lease| lease == *current.lease);
+        if genuine {
+            self.checked.store(true, Ordering::SeqCst);
+        }
+        genuine
     }
 
     /// A session ended because this lease did.
@@ -108,7 +137,15 @@ impl Held {
     }
     /// Shuts it. True for the first who does.
     pub fn shut(&self) -> bool {
-        !self.shut.swap(true, Ordering::SeqCst)
+        let first = !self.shut.swap(true, Ordering::SeqCst);
+        self.forget_database_user();
+        first
+    }
+    /// Whoever holds the lock is asking for another, and looks afterwards whether anything still stands.
+    fn forget_database_user(&self) {
+        if let Ok(mut kept) = self.database_user.try_lock() {
+            *kept = None;
+        }
     }
     /// Whether it was shut.
     pub fn is_shut(&self) -> bool {
@@ -122,6 +159,8 @@ impl Held {
         self.end_boot.store(count.end_boot, Ordering::SeqCst);
         self.asked_since.store(0, Ordering::SeqCst);
         *current = Current { lease, signed: Arc::new(signed), count };
+        // It is good until the earlier deadline only.
+        self.forget_database_user();
         same
     }
 
@@ -177,6 +216,7 @@ fn same_scope(old: &Lease, new: &Lease) -> bool {
         && old.entitlement == new.entitlement
         && old.target == new.target
         && old.ssh == new.ssh
+        && old.postgres == new.postgres
         && old.recording == new.recording
         && old.recipients == new.recipients
 }
@@ -244,6 +284,11 @@ impl Leases {
             .or_default()
             .push(Arc::clone(&held));
         inner.by_grant.insert(held.grant, held);
+    }
+
+    /// Forgets a lease that was never control's.
+    pub fn forget(&self, grant: GrantId) {
+        self.lock().take_out(grant);
     }
 
     /// By grant.

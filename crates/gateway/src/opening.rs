@@ -14,7 +14,7 @@ use halligan_session::control_plane::{
 };
 use halligan_session::lease::Lease;
 use halligan_session::node_event::NodeEvent;
-use halligan_session::{EndReason, Session};
+use halligan_session::{EndReason, ScramSalt, Session};
 
 use crate::countdown::Reading;
 use crate::engine::{Engine, Gateway};
@@ -28,6 +28,10 @@ use crate::threads::partition_ends;
 impl ControlPlane for Gateway {
     fn knows_key(&self, openssh: &str) -> bool {
         self.engine.knows_key(openssh)
+    }
+
+    fn scram_salt(&self, login: &str) -> ScramSalt {
+        self.engine.scram_salt(login)
     }
 
     fn login<'a>(
@@ -148,7 +152,8 @@ impl Engine {
         }
         let silent = self.clock.boot().saturating_sub(self.links.control_seen());
         let mut refusal = None;
-        for held in self.leases.usable(&person.id, entitlement, self.clock.boot()) {
+        let usable = self.leases.usable(&person.id, entitlement, self.clock.boot());
+        for held in usable.into_iter().filter(|held| person.may_use(held.grant) && self.is_genuine(held)) {
             if partition_ends(held.lease().on_partition, silent) {
                 refusal.get_or_insert_with(|| Refusal::new(EndReason::ControlAway.to_string()));
             } else if self.runs(&held).await {

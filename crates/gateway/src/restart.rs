@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
 use halligan_recording::digest::recover;
@@ -44,17 +44,13 @@ pub(crate) fn take_up(engine: &Arc<Engine>) -> Result<LeftOpen, StartError> {
         }
         engine.leases.buried(grant, tombstone);
     }
-    for stored in engine.shelf.leases()? {
-        let lease = stored
-            .lease
-            .verify(&engine.options.control_key)
-            .map_err(|source| StartError::Signed { what: "a lease".to_owned(), source })?;
+    for (stored, lease) in engine.shelf.leases()? {
         if engine.leases.tombstone(lease.grant).is_some_and(|tombstone| tombstone.fencing >= lease.fencing) {
             // It stopped between the tombstone and the lease's removal.
             continue;
         }
         let count = stored.count.resume(lease.deadline, lease.remaining, now, boot_id, now.wall);
-        engine.leases.insert(Arc::new(Held::new(Arc::new(lease), stored.lease, count)));
+        engine.leases.insert(Arc::new(Held::from_disk(Arc::new(lease), stored.lease, count)));
     }
     let (finished, slips): (Vec<Slip>, Vec<Slip>) =
         engine.spool.slips()?.into_iter().partition(|slip| slip.finished.is_some());
@@ -74,6 +70,30 @@ pub(crate) fn take_up(engine: &Arc<Engine>) -> Result<LeftOpen, StartError> {
         engine.journal.replay(from, |_, leaf| left.note(leaf.event))?;
     }
     Ok(left)
+}
+
+/// Checks the signatures of the leases that were taken up, one after the other beside the work; whoever wants to use one
+/// earlier has it checked at once.
+pub(crate) fn check_leases(engine: &Weak<Engine>) {
+    let all = engine.upgrade().map(|engine| engine.leases.all()).unwrap_or_default();
+    for held in all {
+        let Some(engine) = engine.upgrade() else { return };
+        engine.is_genuine(&held);
+    }
+}
+
+impl Engine {
+    /// Whether control signed this lease. One that it did not sign is forgotten, loudly.
+    pub(crate) fn is_genuine(self: &Arc<Self>, held: &Held) -> bool {
+        let genuine = held.is_genuine(&self.options.control_key);
+        if !genuine && held.shut() {
+            self.leases.forget(held.grant);
+            let what = format!("use lease {}", held.grant);
+            tracing::error!(grant = %held.grant, "a lease in this gateway's folder is not signed by control's key: it is not obeyed");
+            self.tell_refused(None, &what, "this gateway's own folder", "it is not signed by control's key");
+        }
+        genuine
+    }
 }
 
 impl LeftOpen {

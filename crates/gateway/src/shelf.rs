@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use halligan_core::ids::GrantId;
 use halligan_core::time::{Span, Time};
 use halligan_ledger::disk::{is_full, read_if_present, sync_folder, write_atomic};
-use halligan_session::lease::{LEASE_MAX_BYTES, SignedLease};
+use halligan_session::lease::{LEASE_MAX_BYTES, Lease, SignedLease};
 use halligan_session::roster::{ROSTER_MAX_BYTES, SignedRoster};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ use crate::countdown::Count;
 /// Tombstones are kept this long after the grant could have run.
 const KEEP_TOMBSTONES: Span = Span::days(30);
 const SMALL: u64 = 64 * 1024;
+/// Fewer files than this are read by one thread.
+const FEW: usize = 256;
 /// Disk kept back for tombstones and slips, so that what ends can end on a full disk.
 const RESERVE_BYTES: u64 = 1024 * 1024;
 
@@ -144,9 +146,18 @@ impl Shelf {
         take().map_err(|source| ShelfError { doing: "reserve space in", path: path.clone(), source })
     }
 
-    /// Every lease on the shelf. A file that cannot be read is an error: a gateway does not forget quietly.
-    pub fn leases(&self) -> Result<Vec<StoredLease>, ShelfError> {
-        self.each("leases", 2 * LEASE_MAX_BYTES as u64, |_, stored| Some(stored))
+    /// Every lease on the shelf with what it claims; signatures are not checked here. A file that cannot be read is an
+    /// error: a gateway does not forget quietly.
+    pub fn leases(&self) -> Result<Vec<(StoredLease, Lease)>, ShelfError> {
+        let claimed = self.each("leases", 2 * LEASE_MAX_BYTES as u64, |path, stored: StoredLease| {
+            let claimed = stored.lease.claims().map_err(|error| ShelfError {
+                doing: "read",
+                path: path.to_owned(),
+                source: io::Error::new(io::ErrorKind::InvalidData, error),
+            });
+            Some(claimed.map(|lease| (stored, lease)))
+        })?;
+        claimed.into_iter().collect()
     }
 
     /// Every tombstone; those past their time are cleared away.
@@ -162,26 +173,46 @@ impl Shelf {
         })
     }
 
-    fn each<T: DeserializeOwned, R>(
+    /// Reads every file of a folder, spread over the processors: there may be a hundred thousand.
+    fn each<T: DeserializeOwned, R: Send>(
         &self,
         folder: &str,
         limit: u64,
-        mut keep: impl FnMut(&Path, T) -> Option<R>,
+        keep: impl Fn(&Path, T) -> Option<R> + Sync,
     ) -> Result<Vec<R>, ShelfError> {
         let folder = self.path(folder);
         let read = |source| ShelfError { doing: "read", path: folder.clone(), source };
-        let mut found = Vec::new();
+        let mut paths = Vec::new();
         for entry in fs::read_dir(&folder).map_err(read)? {
             let path = entry.map_err(read)?.path();
             // A file half written when the power went is named with a dot; it was never acknowledged.
-            if path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.')) {
-                continue;
-            }
-            if let Some(value) = read_json(&path, limit)? {
-                found.extend(keep(&path, value));
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !name.starts_with('.')) {
+                paths.push(path);
             }
         }
-        Ok(found)
+        let some = |paths: &[PathBuf]| -> Result<Vec<R>, ShelfError> {
+            let mut found = Vec::new();
+            for path in paths {
+                if let Some(value) = read_json(path, limit)? {
+                    found.extend(keep(path, value));
+                }
+            }
+            Ok(found)
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+        if paths.len() < FEW || threads < 2 {
+            return some(&paths);
+        }
+        let shares: Vec<&[PathBuf]> = paths.chunks(paths.len().div_ceil(threads)).collect();
+        std::thread::scope(|scope| {
+            let running: Vec<_> = shares.into_iter().map(|share| scope.spawn(|| some(share))).collect();
+            let mut found = Vec::with_capacity(paths.len());
+            for share in running {
+                let stopped = |_| read(io::Error::other("a thread that read it stopped"));
+                found.extend(share.join().map_err(stopped)??);
+            }
+            Ok(found)
+        })
     }
 
     /// Keeps the roster; synced when it returns.

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::held::{Held, Wanted};
 use crate::live::with_sources;
 use crate::metrics::count;
+use crate::restart::check_leases;
 
 const WATCH_EVERY: Duration = Duration::from_millis(25);
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
@@ -24,12 +25,14 @@ const LEASES_EVERY: u32 = 20;
 /// The mark of when control was heard is renewed when it is older than this, in microseconds.
 const MARK_EVERY: u64 = 10_000_000;
 
-/// Starts both. They end when the engine is gone.
+/// Starts both, and one that checks the leases of an earlier run and is done. They end when the engine is gone.
 pub(crate) fn start(engine: &Arc<Engine>) -> io::Result<()> {
     let weak = Arc::downgrade(engine);
     thread::Builder::new().name("halligan-watchdog".to_owned()).spawn(move || watchdog(&weak))?;
     let weak = Arc::downgrade(engine);
     thread::Builder::new().name("halligan-flusher".to_owned()).spawn(move || flusher(&weak))?;
+    let weak = Arc::downgrade(engine);
+    thread::Builder::new().name("halligan-checker".to_owned()).spawn(move || check_leases(&weak))?;
     Ok(())
 }
 

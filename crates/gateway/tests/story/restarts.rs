@@ -8,6 +8,7 @@ use std::time::Duration;
 use halligan_core::time::Span;
 use halligan_gateway::Clock as _;
 use halligan_session::EndReason;
+use halligan_session::control_plane::{ControlPlane as _, LoginProof};
 use halligan_session::node_event::NodeEvent;
 
 use crate::support::*;
@@ -122,4 +123,27 @@ async fn the_count_goes_on_over_a_restart() {
     assert!(session.lease().deadline.since(deadline) < Span::seconds(5));
     site.clock.move_boot(61);
     assert_eq!(session.closed().await, EndReason::Expired);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_somebody_wrote_into_the_folder_opens_nothing_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::linked(folder.path()).await;
+    let true_one = site.lease(1, 1, Span::minutes(10));
+    site.hold(&true_one).await;
+    site.vanish().await;
+    // The same lease for Bo, with the signature of Ana's.
+    let path = folder.path().join("leases").join(grant(1).to_string());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let forged = text
+        .replace(&grant(1).to_string(), &grant(2).to_string())
+        .replace(r#"\"person\":\"ana\""#, r#"\"person\":\"bo\""#);
+    assert_ne!(forged, text);
+    std::fs::write(folder.path().join("leases").join(grant(2).to_string()), forged).unwrap();
+    let site = Site::alone(folder.path());
+    let key = LoginProof::PublicKey { openssh: BO_KEY.to_owned() };
+    let bo = site.gateway.login(key, &client()).await.unwrap();
+    assert!(site.gateway.open(&bo, &entitlement(), &client()).await.is_err());
+    assert_eq!(site.open().await.lease().grant, true_one.grant);
+    soon("the forged lease is forgotten", || site.gateway.status().leases == 1).await;
 }
