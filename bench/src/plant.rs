@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use halligan_connector_ssh::{ConnectorConfig, SshConnector, serve};
+use halligan_connector::{SiteConnectors, serve};
+use halligan_connector_ssh::{ConnectorConfig, SshConnector};
 use halligan_control::catalog::{CatalogHead, head_key, system_kind};
 use halligan_control::clock::SystemClock;
 use halligan_control::documents::key_of;
@@ -272,6 +273,7 @@ async fn link(
     }));
     let (folder, stop) = (folder.to_owned(), stop.clone());
     tokio::spawn(async move {
+        let connector = SiteConnectors::new(Arc::clone(connector.site())).with(Arc::new(connector));
         if let Err(error) = serve(connector, &of_connector, &folder, stop).await {
             eprintln!("the connector failed: {error:#}");
         }
@@ -315,6 +317,7 @@ async fn put_catalog(control: &Control, sshd: &TestSshd, anna: &SshKey, systems:
             labels: BTreeMap::new(),
             owner: vec![Who::Person(name("sofia"))],
             host_keys: vec![sshd.host_key_openssh()?],
+            postgres: None,
             standard_policy: None,
             emergency_policy: None,
             entitlements: BTreeMap::new(),

@@ -202,6 +202,14 @@ async fn perform(control: &Control, row: &Claimed) -> Result<(), Undone> {
             // An unknown session is a dead one.
             ask(&peer, Request::KillSession { session, reason }).await.map(drop)
         }
+        Effect::ReleaseStatement { session, gateway, hold, allow, by, reason } => {
+            let peer = control
+                .peer(&gateway)
+                .ok_or_else(|| Undone::Later(format!("gateway {gateway} is not connected")))?;
+            let request = Request::ReleaseStatement { session, hold, allow, by: by.to_string(), reason };
+            // One that does not wait any more has been settled.
+            ask(&peer, request).await.map(drop)
+        }
         Effect::ApplyChange { change } => Ok(control.finish_change(change).await?),
         Effect::Alert(_) => Ok(()),
     }

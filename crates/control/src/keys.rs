@@ -29,6 +29,8 @@ pub struct Keys {
     pub playback: Identity,
     /// Seals accounts' secrets in the store.
     pub account: Zeroizing<[u8; 32]>,
+    /// Makes the salts of login names; every gateway has it too. Made once: another would spoil the passwords in use.
+    pub scram_salt: Zeroizing<[u8; 32]>,
 }
 
 impl Keys {
@@ -42,7 +44,8 @@ impl Keys {
         let login = login_key(&path("login_ca"))?;
         let playback = playback_key(&path("playback_key"))?;
         let account = seed(&path("account_key"))?;
-        Ok(Self { ledger, lease, node, login, playback, account })
+        let scram_salt = seed(&path("scram_salt_key"))?;
+        Ok(Self { ledger, lease, node, login, playback, account, scram_salt })
     }
 
     /// Public key of the login authority, `ssh-ed25519 AAAA…`.

@@ -1,6 +1,6 @@
 //! Makes leases: what a gateway and a connector need to know of a grant, signed.
 
-use halligan_core::catalog::RecordingClass;
+use halligan_core::catalog::{RecordingClass, SystemKind};
 use halligan_core::grant::Grant;
 use halligan_core::request::Mode;
 use halligan_core::time::Time;
@@ -30,6 +30,10 @@ impl Control {
         if entitlement.recording.class == RecordingClass::Readable {
             recipients.push(self.keys().playback.recipient().to_string());
         }
+        let most_sessions = match system.kind {
+            SystemKind::Ssh => MOST_SESSIONS,
+            SystemKind::Postgres => entitlement.postgres.connections,
+        };
         let issued_at = self.now();
         let lease = Lease {
             version: 1,
@@ -48,8 +52,10 @@ impl Control {
                 site: system.site,
                 account: entitlement.account,
                 host_keys: system.host_keys,
+                postgres: system.postgres,
             },
             ssh: entitlement.ssh,
+            postgres: entitlement.postgres,
             recording: entitlement.recording,
             recipients,
             proof: entitlement.proof,
@@ -58,7 +64,7 @@ impl Control {
             issued_at,
             deadline,
             remaining: deadline.since(issued_at),
-            most_sessions: MOST_SESSIONS,
+            most_sessions,
             policy_digest: in_force.digest.clone(),
             approvals: Vec::new(),
         };

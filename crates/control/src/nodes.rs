@@ -1,6 +1,6 @@
 //! Control's end of every link: which nodes are connected, what they report, and how they join.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use halligan_core::command::{Actor, Command};
@@ -9,7 +9,7 @@ use halligan_core::ids::{Name, RecordingId, SessionId};
 use halligan_core::node_event::{NodeEvent, NodeLeaf};
 use halligan_core::time::{Span, Time};
 use halligan_ledger::LedgerKey;
-use halligan_link::messages::{Hello, PROTOCOL, PeerInfo, Request, Response, Role};
+use halligan_link::messages::{ClientListener, Hello, PROTOCOL, PeerInfo, Request, Response, Role};
 use halligan_link::{
     Admission, AllowedNodes, Handler, JoinAttempt, JoinToken, LinkListener, Peer, PendingJoin, RootFile,
     Welcome,
@@ -43,6 +43,9 @@ pub struct NodeRecord {
     pub joined_at: Time,
     /// May not speak any more.
     pub expelled: bool,
+    /// Where people's clients come in, by protocol, as a gateway says it.
+    #[serde(default)]
+    pub listeners: BTreeMap<String, ClientListener>,
 }
 
 impl NodeRecord {
@@ -127,9 +130,10 @@ impl Control {
                 site: info.site.clone(),
                 key_sha256: key_sha256.to_owned(),
                 address,
-                ledger_key: known.and_then(|found| found.ledger_key),
+                ledger_key: known.as_ref().and_then(|found| found.ledger_key.clone()),
                 joined_at: self.now(),
                 expelled: false,
+                listeners: known.map(|found| found.listeners).unwrap_or_default(),
             };
             self.put_node(&record, "joined", "runs in control's process").await?;
         }
@@ -286,6 +290,7 @@ impl Admission for Joins {
                 ledger_key: None,
                 joined_at: control.now(),
                 expelled: false,
+                listeners: BTreeMap::new(),
             };
             // Token and node in one commit: a token that was taken by two at once is taken by one.
             let node_key = NodeRecord::key(&info.name);
@@ -396,6 +401,9 @@ impl FromNodes {
     async fn welcome(&self, peer: &PeerInfo, hello: &Hello) -> Result<Response, ControlError> {
         let control = &self.0;
         self.pin_ledger(peer, &hello.ledger_key).await?;
+        if peer.role == Role::Gateway {
+            control.keep_listeners(peer, &hello.listeners).await?;
+        }
         let acknowledged = control.0.mirrors.size(&peer.name)?;
         let hello = Hello {
             protocol: PROTOCOL,
@@ -407,6 +415,7 @@ impl FromNodes {
             roster: 0,
             ledger_key: control.keys().ledger.key().to_string(),
             leases: Vec::new(),
+            listeners: std::collections::BTreeMap::new(),
         };
         Ok(Response::Welcome { hello, acknowledged })
     }
@@ -569,6 +578,22 @@ fn command_of(peer: &PeerInfo, leaf: NodeLeaf) -> Option<Command> {
             }
             Command::ReportChange { session, what }
         }
+        NodeEvent::StatementHeld { session, hold, class, sha256, text, parameters, until } => {
+            Command::ReportStatementHeld {
+                session,
+                hold,
+                class,
+                sha256,
+                text,
+                parameters,
+                at: leaf.at,
+                until,
+            }
+        }
+        NodeEvent::StatementSettled { session, hold, allowed, by, reason } => {
+            Command::ReportStatementSettled { session, hold, allowed, by, reason }
+        }
+        NodeEvent::DatabaseChanged { session, what, .. } => Command::ReportChange { session, what },
         NodeEvent::SessionEnded { session, reason, .. } => {
             Command::ReportSessionEnded { session, reason, at: leaf.at }
         }

@@ -54,7 +54,10 @@ pub fn apply(world: &mut World, event: &Event, _at: Time) {
         | Event::GapWaived { .. }
         | Event::RecordingPlayed { .. }
         | Event::SessionTerminated { .. }
-        | Event::AttemptRefused { .. } => session::apply(world, event),
+        | Event::AttemptRefused { .. }
+        | Event::StatementHeld { .. }
+        | Event::StatementReleased { .. }
+        | Event::StatementSettled { .. } => session::apply(world, event),
         Event::IncidentOpened { .. }
         | Event::PartTaken { .. }
         | Event::SeverityChanged { .. }

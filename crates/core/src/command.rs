@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::FactorKind;
+use crate::catalog::{FactorKind, StatementClass};
 use crate::change::ProposeChange;
 use crate::ids::{
     ChangeId, EntitlementName, GrantId, IncidentId, Name, PersonId, RecordingId, RequestId, ReviewId,
@@ -117,6 +117,21 @@ pub enum Command {
     ReportChannel { session: SessionId, kind: String, detail: String },
     /// Something that it changed (a file moved, …).
     ReportChange { session: SessionId, what: String },
+    /// A statement in it waits for a second person.
+    ReportStatementHeld {
+        session: SessionId,
+        hold: u32,
+        class: StatementClass,
+        sha256: String,
+        text: String,
+        parameters: Option<String>,
+        at: Time,
+        until: Time,
+    },
+    /// It waits no more.
+    ReportStatementSettled { session: SessionId, hold: u32, allowed: bool, by: String, reason: String },
+    /// Let a held statement pass, or not.
+    ReleaseStatement { session: SessionId, hold: u32, allow: bool, reason: String },
     /// It ended.
     ReportSessionEnded { session: SessionId, reason: String, at: Time },
     /// Its recording is finished.

@@ -229,6 +229,9 @@ pub fn decide(
         | Command::ReportRefused { .. }
         | Command::TerminateSession { .. }
         | Command::RecordPlayback { .. } => session::decide(world, facts, context, command),
+        Command::ReportStatementHeld { .. }
+        | Command::ReportStatementSettled { .. }
+        | Command::ReleaseStatement { .. } => session::decide_hold(world, facts, context, command),
         Command::OpenIncident { .. }
         | Command::ChangeSeverity { .. }
         | Command::AddNote { .. }

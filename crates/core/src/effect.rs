@@ -21,6 +21,15 @@ pub enum Effect {
     Look { grant: GrantId, fencing: u64, not_before: Time },
     /// Kill one session.
     KillSession { session: SessionId, gateway: Name, reason: String },
+    /// Tell a gateway what a second person says of a held statement.
+    ReleaseStatement {
+        session: SessionId,
+        gateway: Name,
+        hold: u32,
+        allow: bool,
+        by: PersonId,
+        reason: String,
+    },
     /// Put a change into force, if that was not done in its commit.
     ApplyChange { change: ChangeId },
     /// Tell people.
@@ -92,4 +101,6 @@ pub enum AlertKind {
     Widened,
     /// A recording was opened.
     Playback,
+    /// A statement waits for a second person.
+    StatementHeld,
 }

@@ -15,7 +15,7 @@ use crate::incident::{ChangeJudgement, Incident, Note, Part};
 use crate::proof::Evidence;
 use crate::request::{Bypass, Decision, Request};
 use crate::review::{Action, Deferral, Judgement, Review};
-use crate::session::Session;
+use crate::session::{HeldStatement, HoldAnswer, Session};
 use crate::time::{Span, Time};
 
 /// What happened.
@@ -172,6 +172,19 @@ pub enum Event {
     ChangeSeen { incident: IncidentId, session: SessionId, what: String },
     /// An owner said what became of it.
     ChangeJudged { incident: IncidentId, change: u32, judgement: ChangeJudgement },
+    /// A statement waits for a second person.
+    StatementHeld { session: SessionId, hold: u32, statement: Box<HeldStatement> },
+    /// A second person let it pass, or did not.
+    StatementReleased { session: SessionId, hold: u32, answer: HoldAnswer },
+    /// It waits no more. `unasked`: the gateway let it pass and nobody had allowed it, a violation.
+    StatementSettled {
+        session: SessionId,
+        hold: u32,
+        allowed: bool,
+        by: String,
+        reason: String,
+        unasked: bool,
+    },
     /// A review is due.
     ReviewOpened { review: Box<Review> },
     /// Somebody took it up.
@@ -200,7 +213,7 @@ pub enum Event {
 
 impl Event {
     /// Every name there is.
-    pub const NAMES: [&'static str; 68] = [
+    pub const NAMES: [&'static str; 71] = [
         "request_filed",
         "decided",
         "decision_voided",
@@ -257,6 +270,9 @@ impl Event {
         "incident_reopened",
         "change_seen",
         "change_judged",
+        "statement_held",
+        "statement_released",
+        "statement_settled",
         "review_opened",
         "review_started",
         "review_judged",
@@ -330,6 +346,9 @@ impl Event {
             Self::IncidentReopened { .. } => "incident_reopened",
             Self::ChangeSeen { .. } => "change_seen",
             Self::ChangeJudged { .. } => "change_judged",
+            Self::StatementHeld { .. } => "statement_held",
+            Self::StatementReleased { .. } => "statement_released",
+            Self::StatementSettled { .. } => "statement_settled",
             Self::ReviewOpened { .. } => "review_opened",
             Self::ReviewStarted { .. } => "review_started",
             Self::ReviewJudged { .. } => "review_judged",

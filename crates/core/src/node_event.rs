@@ -1,9 +1,11 @@
 //! What gateways and connectors write into their own ledgers. Each is a leaf there, synced before its effect, and
 //! reaches control in order as the node's report; control turns it into a command.
 
+use crate::catalog::StatementClass;
 use crate::ids::{EntitlementName, GrantId, Name, PersonId, RecordingId, SessionId};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 use crate::proof::Evidence;
 
@@ -68,6 +70,22 @@ pub enum NodeEvent {
         chain_head: String,
         complete: bool,
     },
+    /// A statement waits for a second person. Its text and parameters are whole (what is too long is refused, not held),
+    /// secrets masked; `sha256` is over both (see [`held_statement_digest`]).
+    StatementHeld {
+        session: SessionId,
+        hold: u32,
+        class: StatementClass,
+        sha256: String,
+        text: String,
+        #[serde(default)]
+        parameters: Option<String>,
+        until: Time,
+    },
+    /// It may pass or not, and who says so; written before either.
+    StatementSettled { session: SessionId, hold: u32, allowed: bool, by: String, reason: String },
+    /// A session changed something in a database.
+    DatabaseChanged { session: SessionId, channel: u32, what: String },
     /// Somebody tried what they may not.
     Refused { person: Option<PersonId>, what: String, client: String, reason: String },
     /// Connector: the grant may have credentials from now on.
@@ -95,8 +113,26 @@ pub enum NodeEvent {
         valid_after: Time,
         valid_before: Time,
     },
+    /// Connector: a database user is about to be made, for one grant at one gateway.
+    DatabaseUserMade { grant: GrantId, gateway: Name, user: String, valid_until: Time },
     /// Connector: the grant is a tombstone; nothing more is ever issued for it.
     Deactivated { grant: GrantId, fencing: u64, provable_at: Time },
     /// Connector: it looked.
     Looked { grant: GrantId, fencing: u64, evidence: Evidence },
 }
+
+/// SHA-256, hex, of a statement that waits for a second person: over a domain, the class, the text and the parameters, each
+/// with its length, so that nothing can stand for another.
+pub fn held_statement_digest(class: StatementClass, text: &str, parameters: Option<&str>) -> String {
+    let mut hash = sha2::Sha256::new();
+    hash.update(b"halligan-held-statement-v1\0");
+    for part in [Some(class.word()), Some(text), parameters].into_iter().flatten() {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(hash.finalize())
+}
+
+/// Most bytes of a held statement's text and parameters together. What is longer is not held but refused: nobody allows what
+/// they cannot be shown whole.
+pub const HELD_STATEMENT_MOST_BYTES: usize = 8 * 1024;

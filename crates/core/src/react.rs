@@ -232,6 +232,48 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                 }]
             })
             .unwrap_or_default(),
+        Event::StatementHeld { session, statement, .. } => {
+            let Some(found) = world.sessions.get(session) else { return Vec::new() };
+            let people = crate::session::releasers(world, facts, found, statement.since);
+            // Not its text: that may be the customers' data, and alerts go far.
+            let say = format!(
+                "{} wants to run a statement of class {} on {}, and a second person must allow it until {}",
+                found.person, statement.class, found.entitlement, statement.until
+            );
+            vec![Effect::Alert(Alert {
+                session: Some(*session),
+                grant: Some(found.grant),
+                incident: found.incident,
+                people: people.into_iter().take(50).collect(),
+                ..alert(AlertKind::StatementHeld, say)
+            })]
+        }
+        Event::StatementReleased { session, hold, answer } => world
+            .sessions
+            .get(session)
+            .map(|found| {
+                vec![Effect::ReleaseStatement {
+                    session: *session,
+                    gateway: found.gateway.clone(),
+                    hold: *hold,
+                    allow: answer.allow,
+                    by: answer.by.clone(),
+                    reason: answer.reason.clone(),
+                }]
+            })
+            .unwrap_or_default(),
+        Event::StatementSettled { session, hold, unasked: true, .. } => {
+            let found = world.sessions.get(session);
+            let gateway = found.map(|found| found.gateway.to_string()).unwrap_or_default();
+            let say = format!(
+                "gateway {gateway} let held statement {hold} of session {session} pass, and nobody had allowed it"
+            );
+            vec![Effect::Alert(Alert {
+                session: Some(*session),
+                incident: found.and_then(|found| found.incident),
+                ..alert(AlertKind::UnauthorisedAttempt, say)
+            })]
+        }
         Event::RecordingLost { session, incident, reason } => vec![Effect::Alert(Alert {
             session: Some(*session),
             incident: *incident,

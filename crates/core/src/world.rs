@@ -145,6 +145,9 @@ pub fn needs(
         | Command::ReportRecordingLost { session, .. }
         | Command::WaiveGap { session, .. }
         | Command::TerminateSession { session, .. }
+        | Command::ReportStatementHeld { session, .. }
+        | Command::ReportStatementSettled { session, .. }
+        | Command::ReleaseStatement { session, .. }
         | Command::RecordPlayback { session, .. } => need.session(*session),
         Command::ReportRefused { .. } | Command::OpenIncident { .. } => {}
         Command::ChangeSeverity { incident, .. }

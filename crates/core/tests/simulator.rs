@@ -82,6 +82,8 @@ fn every_rule_holds_in_every_history() {
             ("nothing to do", 1000),
             ("grant_extended", 100),
             ("incident_closed", 300),
+            ("statement_held", 500),
+            ("statement_released", 100),
         ] {
             let count = coverage.get(what).copied().unwrap_or(0);
             assert!(count >= least, "{what}: {count} times, and {least} were expected");

@@ -11,12 +11,14 @@ use halligan_core::time::{Span, Time};
 use halligan_ledger::LedgerKey;
 use halligan_link::Peer;
 use halligan_link::keep::KeptLink;
+use halligan_link::messages::ClientListener;
 use halligan_session::VerifiedRoster;
 use halligan_session::node_event::NodeEvent;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::connect_passwords::ConnectPasswords;
 use crate::held::Leases;
 use crate::journal::{Journal, JournalError};
 use crate::links::Links;
@@ -132,8 +134,13 @@ pub(crate) struct Engine {
     pub live: Mutex<BTreeMap<SessionId, Arc<Live>>>,
     pub seats: Mutex<Seats>,
     pub roster: RwLock<Option<Arc<VerifiedRoster>>>,
+    /// Where people's clients come in, by protocol; control is told with each greeting.
+    pub listeners: RwLock<BTreeMap<String, ClientListener>>,
     pub links: Links,
     pub one_time: OneTimePasswords,
+    pub connect_passwords: ConnectPasswords,
+    /// Makes salts until a roster brings control's key: every name has one at any time.
+    pub own_salt_key: [u8; 32],
     pub metrics: Metrics,
     pub runtime: tokio::runtime::Handle,
     /// Changes of one grant come one after the other: each grant has its place among these.
@@ -202,6 +209,7 @@ impl Gateway {
             live: Mutex::default(),
             seats: Mutex::default(),
             roster: RwLock::default(),
+            listeners: RwLock::default(),
             metrics: Metrics::default(),
             runtime: tokio::runtime::Handle::current(),
             lanes: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -209,6 +217,8 @@ impl Gateway {
             stopping: AtomicBool::new(false),
             refusals: Mutex::default(),
             boot: random_word()?,
+            connect_passwords: ConnectPasswords::default(),
+            own_salt_key: random_key()?,
             recovered: CancellationToken::new(),
             options,
             clock,
@@ -266,6 +276,12 @@ impl Gateway {
         self.engine.links.add_connector(peer);
     }
 
+    /// People's clients of this protocol come in there. Say so before control is linked: it is told with each greeting.
+    pub fn listens(&self, protocol: &str, listener: ClientListener) {
+        let mut all = self.engine.listeners.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(protocol.to_owned(), listener);
+    }
+
     /// The roster in force.
     pub fn roster(&self) -> Option<Arc<VerifiedRoster>> {
         self.engine.roster()
@@ -285,6 +301,11 @@ impl Gateway {
 impl Engine {
     pub fn roster(&self) -> Option<Arc<VerifiedRoster>> {
         self.roster.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where people's clients come in.
+    pub fn listeners(&self) -> BTreeMap<String, ClientListener> {
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Live sessions now.
@@ -443,6 +464,15 @@ fn seen_boot(shelf: &Shelf, journal: &Journal, clock: &dyn Clock) -> Result<u64,
     let now = journal.now();
     let seen = shelf.number("seen")?.map_or(now, Time::from_micros);
     Ok(clock.boot().saturating_sub(now.since(seen).as_micros().unsigned_abs()))
+}
+
+fn random_key() -> Result<[u8; 32], StartError> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| StartError::System {
+        what: "draw random bytes",
+        source: std::io::Error::other(error),
+    })?;
+    Ok(key)
 }
 
 fn random_word() -> Result<String, StartError> {

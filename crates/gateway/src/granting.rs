@@ -137,6 +137,7 @@ impl Engine {
             }
             (_, None) => {}
         }
+        self.connect_passwords.end(grant);
         let number = fencing.unwrap_or(seen).max(seen);
         let earlier = self.leases.tombstone(grant);
         if let (None, Some(earlier)) = (&held, &earlier)

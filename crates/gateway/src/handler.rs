@@ -6,11 +6,13 @@ use std::time::Duration;
 use halligan_core::ids::{GrantId, SessionId};
 use halligan_link::messages::{PROTOCOL, Role};
 use halligan_link::{Blob, Handler, Hello, PeerInfo, Request, Response};
-use halligan_session::EndReason;
 use halligan_session::control_plane::BoxFuture;
+use halligan_session::{EndReason, ScramKeys};
 
+use crate::connect_passwords::Put;
 use crate::countdown::Reading;
 use crate::engine::Engine;
+use crate::holds::Release;
 use crate::live::with_sources;
 
 /// Live sessions in one answer.
@@ -73,6 +75,25 @@ impl GatewayHandler {
                     Err(error) => Response::error(error.to_string()),
                 }
             }
+            Request::PutConnectPassword { person, entitlement, grant, stored_key, server_key, expires } => {
+                let now = Reading { wall: engine.journal.now(), boot: engine.clock.boot() };
+                let keys = ScramKeys { stored_key: *stored_key.expose(), server_key: *server_key.expose() };
+                let put = Put { person, entitlement, grant, keys, expires };
+                match engine.connect_passwords.put(put, now) {
+                    Ok(()) => Response::Ok,
+                    Err(error) => Response::error(error.to_string()),
+                }
+            }
+            Request::ReleaseStatement { session, hold, allow, by, reason } => {
+                let taken = engine
+                    .session(session)
+                    .is_some_and(|live| live.holds.release(hold, Release { allow, by, reason }));
+                if taken {
+                    Response::Ok
+                } else {
+                    Response::error(format!("no statement {hold} of session {session} waits here"))
+                }
+            }
             Request::ListSessions { grant, after } => self.list(grant, after),
             Request::WatchNext { session, after } => self.watch(session, after).await,
             other => Response::error(format!("a gateway does not know how to `{}`", other.name())),
@@ -92,6 +113,7 @@ impl GatewayHandler {
                 roster: engine.roster().map_or(0, |roster| roster.roster().serial),
                 ledger_key: engine.journal.key().to_string(),
                 leases: Vec::new(),
+                listeners: engine.listeners(),
             },
             acknowledged: 0,
         }

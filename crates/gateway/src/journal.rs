@@ -213,6 +213,11 @@ fn fitted(mut event: NodeEvent) -> NodeEvent {
             fit(client);
             fit(login);
         }
+        NodeEvent::StatementSettled { by, reason, .. } => {
+            fit(by);
+            fit(reason);
+        }
+        NodeEvent::DatabaseChanged { what, .. } => fit(what),
         NodeEvent::SessionEnded { reason, .. } | NodeEvent::LeaseEnded { reason, .. } => fit(reason),
         _ => {}
     }

@@ -4,15 +4,19 @@
 //! It must never know a protocol's bytes, dial a target, hold a private key of a recording or a target, let a byte pass
 //! that is not recorded or that comes after the deadline, or need control to keep a promise.
 //! Start reading at `engine.rs` (what there is), then `opening.rs` (a session begins), `live.rs` (it lives and ends),
-//! `granting.rs` (leases come and go), `threads.rs` (deadlines), `report.rs` (what control is told).
+//! `holds.rs` (a statement waits for a second person), `granting.rs` (leases come and go), `threads.rs` (deadlines),
+//! `report.rs` (what control is told).
 
 pub mod certificate;
 pub mod clock;
+pub mod connect_passwords;
 pub mod countdown;
+mod database;
 mod engine;
 mod granting;
 mod handler;
 mod held;
+mod holds;
 pub mod journal;
 mod links;
 mod live;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use halligan_core::catalog::Durability;
+use halligan_core::catalog::{Durability, SystemKind};
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
 use halligan_core::time::{Span, Time};
 use halligan_link::{LiveSession, Request, Response};
@@ -15,12 +15,16 @@ use halligan_recording::{Record, RecordingError, RecordingWriter, digest};
 use halligan_session::control_plane::{BoxFuture, Refusal};
 use halligan_session::lease::Lease;
 use halligan_session::node_event::NodeEvent;
-use halligan_session::{EndReason, Ended, Secret, SessionParts, SshCredential};
+use halligan_session::{
+    Answer, DatabaseCredential, EndReason, Ended, Question, Secret, SessionParts, SshCredential,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::database;
 use crate::engine::Engine;
 use crate::held::Held;
+use crate::holds::{self, Holds};
 use crate::metrics::count;
 use crate::spool::{Came, Slip};
 use crate::watchers::Watchers;
@@ -52,6 +56,9 @@ pub struct Live {
     channels: AtomicU32,
     warned: AtomicU64,
     warning: watch::Sender<Option<String>>,
+    used_database: AtomicBool,
+    /// Statements that wait for a second person.
+    pub holds: Holds,
     /// For those who watch.
     pub watchers: Watchers,
 }
@@ -95,6 +102,8 @@ impl Live {
             channels: AtomicU32::new(0),
             warned: AtomicU64::new(0),
             warning: watch::channel(None).0,
+            used_database: AtomicBool::new(false),
+            holds: Holds::default(),
             watchers: Watchers::default(),
         })
     }
@@ -114,6 +123,22 @@ impl Live {
     /// Whose it is.
     pub fn lease(&self) -> &Lease {
         &self.lease
+    }
+    /// The engine that runs it.
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+    /// It has asked for a database user: it may have backends at the server.
+    pub fn used_database(&self) {
+        self.used_database.store(true, Ordering::SeqCst);
+    }
+    /// Something moved in it.
+    pub fn moved(&self) {
+        self.last_moved.store(self.engine.clock.boot(), Ordering::Relaxed);
+    }
+    /// Resolves when it is over for the data path.
+    pub async fn over(&self) {
+        self.closed.cancelled().await;
     }
     /// Whether it is over for the data path.
     pub fn is_dead(&self) -> bool {
@@ -139,12 +164,13 @@ impl Live {
         self.engine.clock.boot().saturating_sub(self.opened_boot)
     }
 
-    fn ended(&self) -> Ended {
+    /// Why it is over.
+    pub fn ended(&self) -> Ended {
         Ended { reason: self.reason.get().cloned().unwrap_or(EndReason::Expired) }
     }
 
     /// The gate that every byte passes.
-    fn check(&self) -> Result<(), Ended> {
+    pub fn check(&self) -> Result<(), Ended> {
         if self.is_dead() {
             return Err(self.ended());
         }
@@ -219,7 +245,9 @@ impl Live {
             self.cut(EndReason::Expired);
             return;
         }
+        // Who waits for a second person is not idle.
         if let Some(limit) = self.lease.idle_limit
+            && !self.holds.any()
             && boot.saturating_sub(self.last_moved.load(Ordering::Relaxed)) > limit.as_micros().unsigned_abs()
         {
             self.cut(EndReason::Idle);
@@ -263,6 +291,9 @@ impl Live {
 
     /// Finishes the recording and tells the ledger, once. Run by the engine after [`Live::cut`].
     pub async fn finish(self: Arc<Self>) {
+        if self.used_database.load(Ordering::SeqCst) {
+            database::end_backends(&self);
+        }
         // The protocol closes its sockets first; a protocol that hangs does not hold up the end.
         let _ = tokio::time::timeout(LET_GO_WITHIN, self.released.cancelled()).await;
         let reason = self.ended().reason;
@@ -271,6 +302,9 @@ impl Live {
         let came = tokio::task::spawn_blocking(move || this.close_recording(&words)).await.ok().flatten();
         let engine = &self.engine;
         let (session, grant) = (self.id(), self.grant());
+        for hold in self.holds.over() {
+            engine.journal.append_surely(holds::not_allowed(&self, hold, "the session ended")).await;
+        }
         engine
             .journal
             .append_surely(NodeEvent::SessionEnded { session, grant, reason: reason.for_ledger() })
@@ -307,6 +341,9 @@ impl Live {
         let gone = |ended: Ended| Refusal::new(ended.reason.to_string());
         self.check().map_err(gone)?;
         let site = &self.lease.target.site;
+        if self.lease.target.kind != SystemKind::Ssh {
+            return Err(Refusal::new(format!("{} is not a host.", self.lease.target.system)));
+        }
         let Some(connector) = self.engine.links.connector(site) else {
             return Err(Refusal::new(format!(
                 "No connector of site {site} is linked to this gateway, so no credential can be made for {}.",
@@ -333,7 +370,8 @@ impl Live {
         match event {
             NodeEvent::ChannelOpened { session, .. }
             | NodeEvent::ChannelEnded { session, .. }
-            | NodeEvent::TransferEnded { session, .. } => *session == self.id(),
+            | NodeEvent::TransferEnded { session, .. }
+            | NodeEvent::DatabaseChanged { session, .. } => *session == self.id(),
             NodeEvent::Refused { .. } => true,
             _ => false,
         }
@@ -367,6 +405,12 @@ impl SessionParts for Parts {
     }
     fn ssh_credential(&self) -> BoxFuture<'_, Result<SshCredential, Refusal>> {
         Box::pin(self.0.certificate())
+    }
+    fn database_credential(&self, renew: bool) -> BoxFuture<'_, Result<DatabaseCredential, Refusal>> {
+        Box::pin(database::credential(&self.0, renew))
+    }
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answer, Ended>> {
+        Box::pin(holds::ask(&self.0, question))
     }
     fn record(&self, records: &[Record]) -> Result<(), Ended> {
         self.0.record_now(records)

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use halligan_core::ids::PersonId;
+use halligan_session::ScramSalt;
 use halligan_session::control_plane::{ClientConnection, LoginProof, Person, Refusal};
 use halligan_session::end_reason::printable;
 use sha2::Digest as _;
 
 use crate::certificate;
+use crate::connect_passwords::{Found, Tried};
 use crate::countdown::Reading;
 use crate::engine::Engine;
 use crate::metrics::count;
@@ -26,6 +28,12 @@ impl Engine {
         }
     }
 
+    /// See [`halligan_session::ControlPlane::scram_salt`].
+    pub fn scram_salt(&self, login: &str) -> ScramSalt {
+        let key = self.roster().and_then(|roster| roster.scram_salt_key()).unwrap_or(self.own_salt_key);
+        ScramSalt::of_login(&key, login)
+    }
+
     /// See [`halligan_session::ControlPlane::login`].
     pub async fn login(
         self: &Arc<Self>,
@@ -38,8 +46,9 @@ impl Engine {
             LoginProof::OneTimePassword { login, .. } => {
                 ("login by one-time password", Some(printable(login, 140)))
             }
+            LoginProof::Scram { login, .. } => ("login by connect password", Some(printable(login, 140))),
         };
-        match self.recognise(proof).await {
+        match self.recognise(proof, from).await {
             Ok(person) => {
                 count(&self.metrics.logins);
                 Ok(person)
@@ -53,7 +62,11 @@ impl Engine {
         }
     }
 
-    async fn recognise(self: &Arc<Self>, proof: LoginProof) -> Result<Person, (Option<PersonId>, String)> {
+    async fn recognise(
+        self: &Arc<Self>,
+        proof: LoginProof,
+        from: &ClientConnection,
+    ) -> Result<Person, (Option<PersonId>, String)> {
         let no = |reason: &str| (None, reason.to_owned());
         let roster = self.roster().ok_or_else(|| no("no roster has been received"))?;
         match proof {
@@ -68,6 +81,21 @@ impl Engine {
                 roster.person_by_id(&found.person, how, None).ok_or_else(|| {
                     (Some(found.person), "the person of this certificate is not in the roster".to_owned())
                 })
+            }
+            LoginProof::Scram { login, auth_message, client_proof } => {
+                let now = Reading { wall: self.journal.now(), boot: self.clock.boot() };
+                let tried = Tried {
+                    login: &login,
+                    auth_message: &auth_message,
+                    client_proof: &client_proof,
+                    client: from.client.ip().to_canonical(),
+                };
+                let found =
+                    self.connect_passwords.take(tried, now).map_err(|denied| (None, denied.to_string()))?;
+                let Found { person, entitlement, grant, server_signature } = found;
+                roster.person_by_connect_password(&person, entitlement, grant, server_signature).ok_or_else(
+                    || (Some(person), "the person of this password is not in the roster".to_owned()),
+                )
             }
             LoginProof::OneTimePassword { login, password } => {
                 let engine = Arc::clone(self);

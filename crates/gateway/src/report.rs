@@ -121,6 +121,7 @@ async fn greet(engine: &Arc<Engine>, peer: &Peer) -> Result<u64, ReportError> {
         roster: engine.roster().map_or(0, |roster| roster.roster().serial),
         ledger_key: engine.journal.key().to_string(),
         leases: engine.leases.numbers(MOST_NUMBERS),
+        listeners: engine.listeners(),
     };
     match peer.ask(Request::Hello(hello)).await? {
         Response::Welcome { acknowledged, .. } => Ok(acknowledged),

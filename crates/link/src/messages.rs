@@ -3,11 +3,13 @@
 //! A node that is asked something it does not know answers [`Response::Error`] and stays connected, so that nodes one
 //! version apart work together. Fields may be added with a default; none may change its meaning.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use halligan_core::catalog::{Entitlement, System};
 use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId, RecordingId, SessionId};
 use halligan_core::proof::Evidence;
 use halligan_core::time::Time;
@@ -149,6 +151,23 @@ pub struct Hello {
     /// Leases it holds as grant and fencing number (gateways), so that control sends only what is missing.
     #[serde(default)]
     pub leases: Vec<(GrantId, u64)>,
+    /// Where people's clients come in, by protocol ([`SSH`], `postgres`), if it is a gateway.
+    #[serde(default)]
+    pub listeners: BTreeMap<String, ClientListener>,
+}
+
+/// The protocol of [`Hello::listeners`] for stock SSH clients.
+pub const SSH: &str = "ssh";
+
+/// Where a gateway takes people's clients in, and how they know it. Its own word: control checks the form, and that no
+/// other node is known at the same place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientListener {
+    /// `host:port`, as clients reach it.
+    pub address: String,
+    /// SSH: lines as in `known_hosts`, without the host: `ssh-ed25519 AAAA…`. Other protocols: what they pin, if anything.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
 }
 
 /// A session that is live at a gateway.
@@ -172,6 +191,29 @@ pub struct LiveSession {
     pub deadline: Time,
     /// Records written so far.
     pub records: u64,
+}
+
+/// One thing that a look at a system found, against the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetFinding {
+    /// The entitlement that it is about; none = the system itself.
+    pub role: Option<Name>,
+    /// How grave.
+    pub level: FindingLevel,
+    /// In a sentence.
+    pub say: String,
+}
+
+/// See [`TargetFinding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingLevel {
+    /// The catalog says what is not so.
+    Error,
+    /// Somebody should look.
+    Warning,
+    /// Worth knowing.
+    Info,
 }
 
 macro_rules! named {
@@ -252,6 +294,34 @@ Request {
         sha256: String,
         /// When it dies.
         expires: Time,
+    };
+    /// Accept this connect password, from one client address, for new connections of one grant. Answer: [`Response::Ok`].
+    "put_connect_password" PutConnectPassword {
+        /// Whose.
+        person: PersonId,
+        /// For what.
+        entitlement: EntitlementName,
+        /// On which grant.
+        grant: GrantId,
+        /// SCRAM's stored key.
+        stored_key: Seed,
+        /// SCRAM's server key.
+        server_key: Seed,
+        /// When it takes no new connections any more.
+        expires: Time,
+    };
+    /// Somebody answered for a held statement. Answer: [`Response::Ok`], or an error if none waits under that number.
+    "release_statement" ReleaseStatement {
+        /// The session.
+        session: SessionId,
+        /// Its number there.
+        hold: u32,
+        /// It may pass.
+        allow: bool,
+        /// Who says so.
+        by: String,
+        /// Why.
+        reason: String,
     };
     /// Which sessions are live? In order of id. Answer: [`Response::Sessions`].
     "list_sessions" ListSessions {
@@ -336,11 +406,34 @@ Request {
         /// The fencing number of this effect.
         fencing: u64,
     };
+    /// Look at what the catalog says of a system, at the system itself. Answer: [`Response::TargetChecked`].
+    "check_target" CheckTarget {
+        /// The system.
+        system: Box<System>,
+        /// Its roles, also those of profiles.
+        entitlements: Vec<(Name, Entitlement)>,
+    };
     // --- gateway → connector -----------------------------------------------------------------
     /// Make a key and a certificate for one session. Answer: [`Response::Certificate`].
     "issue_certificate" IssueCertificate {
         /// The lease of its grant.
         lease: SignedLease,
+        /// The session.
+        session: SessionId,
+    };
+    /// Make, or make anew, the database user of a grant at the asking gateway. Answer: [`Response::DatabaseUser`].
+    "issue_database_user" IssueDatabaseUser {
+        /// The lease of its grant.
+        lease: SignedLease,
+        /// The session that wants it.
+        session: SessionId,
+        /// The server refused the one that was given.
+        renew: bool,
+    };
+    /// Terminate the backends of a session, which ended. Answer: [`Response::Ok`].
+    "end_database_session" EndDatabaseSession {
+        /// Its grant.
+        grant: GrantId,
         /// The session.
         session: SessionId,
     };
@@ -456,6 +549,20 @@ Response {
         /// Its serial.
         serial: u64,
     };
+    /// A database user.
+    "database_user" DatabaseUser {
+        /// Its name.
+        user: String,
+        /// SCRAM's client key.
+        client_key: Seed,
+        /// SCRAM's server key.
+        server_key: Seed,
+    };
+    /// What a look at a system found, against the catalog.
+    "target_checked" TargetChecked {
+        /// One by one.
+        findings: Vec<TargetFinding>,
+    };
     /// A cosigned checkpoint.
     "cosigned" Cosigned {
         /// The cosignature line of a signed note.
@@ -473,7 +580,8 @@ impl Request {
     pub const fn time_out(&self) -> Duration {
         Duration::from_secs(match self {
             Self::Look { .. } | Self::RecordingEnd { .. } => 120,
-            Self::Activate { .. } | Self::Deactivate { .. } => 60,
+            Self::Activate { .. } | Self::Deactivate { .. } | Self::CheckTarget { .. } => 60,
+            Self::IssueDatabaseUser { .. } => 20,
             Self::LedgerEntries { .. } => 30,
             _ => 10,
         })

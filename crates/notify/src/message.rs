@@ -145,6 +145,7 @@ fn heading(kind: AlertKind) -> &'static str {
         AlertKind::Incident => "Incident",
         AlertKind::Widened => "Access was widened",
         AlertKind::Playback => "A recording is played back",
+        AlertKind::StatementHeld => "A statement waits for a second person",
     }
 }
 
@@ -174,6 +175,10 @@ fn commands(alert: &Alert) -> Vec<String> {
         }
         AlertKind::FirstSession | AlertKind::UnauthorisedAttempt | AlertKind::RecordingLost => {
             add("sessions watch", session(), "");
+            add("sessions terminate", session(), reason);
+        }
+        AlertKind::StatementHeld => {
+            add("statements list --session", session(), "");
             add("sessions terminate", session(), reason);
         }
         AlertKind::ReviewDue | AlertKind::ReviewOverdue => {
@@ -360,6 +365,7 @@ q83v
             "incident",
             "widened",
             "playback",
+            "statement-held",
         ] {
             let kind: AlertKind = serde_json::from_value(name.into()).unwrap();
             assert_eq!(kind_name(kind), name);

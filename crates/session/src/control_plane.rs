@@ -4,10 +4,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use halligan_core::ids::{EntitlementName, Name, PersonId};
+use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId};
 use sha2::Digest as _;
 
 use crate::roster::RosterPerson;
+use crate::scram::ScramSalt;
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -45,6 +46,16 @@ pub enum LoginProof {
         /// What was typed.
         password: Secret,
     },
+    /// The client proved by SCRAM-SHA-256 that it knows a connect password. The protocol verified channel binding and
+    /// nonces; the gateway finds whose password it is.
+    Scram {
+        /// The login name, `role+system`, for which the client was given [`ControlPlane::scram_salt`].
+        login: String,
+        /// The `AuthMessage` of RFC 5802.
+        auth_message: Vec<u8>,
+        /// The proof.
+        client_proof: [u8; 32],
+    },
 }
 
 /// Somebody whom a gateway recognised. Made only from a roster that control signed (see [`crate::roster`]).
@@ -56,17 +67,45 @@ pub struct Person {
     pub name: String,
     /// How they proved who they are, in words for the ledger.
     pub how: String,
+    /// After a login by SCRAM: what the client is answered, by which it knows us.
+    pub server_signature: Option<[u8; 32]>,
     only: Option<EntitlementName>,
+    grant: Option<GrantId>,
 }
 
 impl Person {
     pub(crate) fn vouched(found: &RosterPerson, how: String, only: Option<EntitlementName>) -> Self {
-        Self { id: found.id.clone(), name: found.name.clone(), how, only }
+        Self {
+            id: found.id.clone(),
+            name: found.name.clone(),
+            how,
+            server_signature: None,
+            only,
+            grant: None,
+        }
+    }
+
+    pub(crate) fn by_connect_password(
+        found: &RosterPerson,
+        entitlement: EntitlementName,
+        grant: GrantId,
+        server_signature: [u8; 32],
+    ) -> Self {
+        Self {
+            server_signature: Some(server_signature),
+            grant: Some(grant),
+            ..Self::vouched(found, "connect password".to_owned(), Some(entitlement))
+        }
     }
 
     /// Whether this login may be used for `entitlement`: a one-time password is bound to one.
     pub fn may_open(&self, entitlement: &EntitlementName) -> bool {
         self.only.as_ref().is_none_or(|only| only == entitlement)
+    }
+
+    /// Whether this login may be used on `grant`: a connect password is bound to one.
+    pub fn may_use(&self, grant: GrantId) -> bool {
+        self.grant.is_none_or(|only| only == grant)
     }
 }
 
@@ -90,6 +129,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// Whether it is worth asking the client to sign with this public key or certificate (text as in [`LoginProof`]).
     /// Only a hint: yes is no login.
     fn knows_key(&self, openssh: &str) -> bool;
+
+    /// What a client that gives this login name is told before it proves itself. Names that nobody has look the same, in
+    /// answer and time.
+    fn scram_salt(&self, login: &str) -> ScramSalt;
 
     /// Who this is. Every failure reads alike; failures are counted, slowed and recorded.
     fn login<'a>(

@@ -3,7 +3,10 @@
 //! The signed bytes are carried as they are and never serialised anew. A gateway checks the signature against the
 //! control key in its own root file before it stores or obeys a lease; a connector does the same before it acts.
 
-use halligan_core::catalog::{OnPartition, ProofPolicy, RecordingPolicy, SshCapabilities, SystemKind};
+use halligan_core::catalog::{
+    OnPartition, PostgresCapabilities, PostgresTarget, ProofPolicy, RecordingPolicy, SshCapabilities,
+    SystemKind,
+};
 use halligan_core::ids::{EntitlementName, GrantId, IncidentId, Name, PersonId};
 use halligan_core::time::{Span, Time};
 use serde::{Deserialize, Serialize};
@@ -34,6 +37,9 @@ pub struct Lease {
     pub target: Target,
     /// What a session may do.
     pub ssh: SshCapabilities,
+    /// What a session may do in PostgreSQL. Left out where nothing is said, so that older nodes read the lease.
+    #[serde(default, skip_serializing_if = "PostgresCapabilities::is_default")]
+    pub postgres: PostgresCapabilities,
     /// How it is recorded.
     pub recording: RecordingPolicy,
     /// Public age recipients to whom the data key of recordings is wrapped (auditors always, playback key for `readable`).
@@ -74,6 +80,9 @@ pub struct Target {
     pub account: String,
     /// Pinned host keys or `@cert-authority ` lines.
     pub host_keys: Vec<String>,
+    /// For a PostgreSQL server: its databases and who vouches for its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresTarget>,
 }
 
 impl Target {
@@ -134,8 +143,10 @@ pub(crate) mod samples {
                 site: Name::main(),
                 account: "root".to_owned(),
                 host_keys: vec![],
+                postgres: None,
             },
             ssh: SshCapabilities::default(),
+            postgres: PostgresCapabilities::default(),
             recording: RecordingPolicy::default(),
             recipients: vec![],
             proof: ProofPolicy::default(),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use ed25519_dalek::VerifyingKey;
-use halligan_core::ids::{EntitlementName, Name, PersonId};
+use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId};
 use halligan_core::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,10 @@ pub struct Roster {
     pub people: Vec<RosterPerson>,
     /// Nodes that may speak on links.
     pub nodes: Vec<RosterNode>,
+    /// Key of the salts of login names, 64 hexadecimal digits (see [`crate::scram::ScramSalt::of_login`]). It never moves,
+    /// so that a password works at every gateway.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scram_salt_key: String,
 }
 
 /// A person who may sign in.
@@ -136,6 +140,27 @@ impl VerifiedRoster {
     pub fn person_by_id(&self, id: &PersonId, how: String, only: Option<EntitlementName>) -> Option<Person> {
         let place = *self.by_id.get(id)?;
         self.roster.people.get(place).map(|found| Person::vouched(found, how, only))
+    }
+
+    /// The person with this id, for a gateway that has verified the proof of a connect password made for this entitlement
+    /// and grant. `server_signature` is what the client is answered.
+    pub fn person_by_connect_password(
+        &self,
+        id: &PersonId,
+        entitlement: EntitlementName,
+        grant: GrantId,
+        server_signature: [u8; 32],
+    ) -> Option<Person> {
+        let place = *self.by_id.get(id)?;
+        let found = self.roster.people.get(place)?;
+        Some(Person::by_connect_password(found, entitlement, grant, server_signature))
+    }
+
+    /// The key of the salts, if control has given one.
+    pub fn scram_salt_key(&self) -> Option<[u8; 32]> {
+        let mut key = [0; 32];
+        hex::decode_to_slice(&self.roster.scram_salt_key, &mut key).ok()?;
+        Some(key)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use halligan_core::catalog::StatementClass;
 use halligan_core::ids::SessionId;
+use halligan_core::time::Span;
 use halligan_ledger::AuditReceipt;
 use halligan_recording::{Record, RecordKind};
 use tokio::sync::watch;
@@ -25,6 +27,45 @@ pub struct SshCredential {
     pub serial: u64,
 }
 
+/// A database user for this grant at this gateway. No password of it exists: the proof is made from the key.
+#[derive(Debug)]
+pub struct DatabaseCredential {
+    /// The login role.
+    pub user: String,
+    /// SCRAM's client key; see [`crate::scram::client_proof`].
+    pub client_key: Secret<[u8; 32]>,
+    /// SCRAM's server key, by which the server is known.
+    pub server_key: Secret<[u8; 32]>,
+}
+
+/// May this statement pass? A second person is asked, and nobody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its class.
+    pub class: StatementClass,
+    /// Its text, secrets masked.
+    pub text: String,
+    /// Its bound parameters as JSON.
+    pub parameters: Option<String>,
+    /// How long to wait.
+    pub limit: Span,
+}
+
+/// What became of a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It may pass, this once.
+    Allow {
+        /// Who says so.
+        by: String,
+    },
+    /// It may not.
+    Deny {
+        /// A sentence for the person who waits.
+        say: String,
+    },
+}
+
 /// The session is over: nothing more may pass in either direction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -41,6 +82,10 @@ pub trait SessionParts: Send + Sync + 'static {
     fn lease(&self) -> &Lease;
     /// See [`Session::ssh_credential`].
     fn ssh_credential(&self) -> BoxFuture<'_, Result<SshCredential, Refusal>>;
+    /// See [`Session::database_credential`].
+    fn database_credential(&self, renew: bool) -> BoxFuture<'_, Result<DatabaseCredential, Refusal>>;
+    /// See [`Session::ask`].
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answer, Ended>>;
     /// See [`Session::record`].
     fn record(&self, records: &[Record]) -> Result<(), Ended>;
     /// See [`Session::milestone`].
@@ -99,6 +144,19 @@ impl Session {
     /// its grant has ended.
     pub async fn ssh_credential(&self) -> Result<SshCredential, Refusal> {
         self.inner.parts.ssh_credential().await
+    }
+
+    /// The database user of this grant at this gateway, made by the site's connector and kept until the grant ends.
+    /// `renew` asks for it anew, after the server refused it. Refused once the session or its grant has ended.
+    pub async fn database_credential(&self, renew: bool) -> Result<DatabaseCredential, Refusal> {
+        self.inner.parts.database_credential(renew).await
+    }
+
+    /// Asks a second person whether a statement may pass, and waits: for them, for the limit or for the session's end.
+    /// Question and answer are synced in the gateway's ledger before this returns. The caller records the statement itself,
+    /// passes nothing of it meanwhile, and reads no further input.
+    pub async fn ask(&self, question: Question) -> Result<Answer, Ended> {
+        self.inner.parts.ask(question).await
     }
 
     /// Writes records, in order, before it returns; only then may the bytes go on. It may block for a write to the local

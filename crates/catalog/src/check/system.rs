@@ -110,6 +110,7 @@ impl<'a> Checker<'a> {
         }
         match system.kind {
             SystemKind::Ssh => self.host_keys(&at, system),
+            SystemKind::Postgres => {}
         }
         self.who(&at.key("owner"), &system.owner, false);
         for (key, policy) in

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::Who;
+use super::postgres::{PostgresCapabilities, PostgresTarget};
 use crate::ids::{EntitlementName, Name};
 use crate::time::Span;
 
@@ -35,6 +36,9 @@ pub struct System {
     /// Pinned host keys (OpenSSH public key lines), or the keys of host certificate authorities prefixed by `@cert-authority `.
     #[serde(default)]
     pub host_keys: Vec<String>,
+    /// For a PostgreSQL server: its databases and who vouches for its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresTarget>,
     /// Policies for entitlements that name none.
     #[serde(default)]
     pub standard_policy: Option<Name>,
@@ -56,6 +60,8 @@ fn main_site() -> Name {
 pub enum SystemKind {
     /// A host reached by SSH.
     Ssh,
+    /// A PostgreSQL server.
+    Postgres,
 }
 
 /// One role on one system.
@@ -110,6 +116,9 @@ pub struct Entitlement {
     /// What a session may do over SSH.
     #[serde(default)]
     pub ssh: SshCapabilities,
+    /// What a session may do in PostgreSQL.
+    #[serde(default, skip_serializing_if = "PostgresCapabilities::is_default")]
+    pub postgres: PostgresCapabilities,
     /// What proves that a grant of it has ended.
     #[serde(default)]
     pub proof: ProofPolicy,
@@ -265,7 +274,7 @@ impl Default for ProofPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckKind {
-    /// The old credential is refused, a fresh one accepted beside it.
+    /// The old credential is refused, a fresh one accepted beside it. For PostgreSQL: the role is absent on the primary.
     Credential,
     /// No connection of the grant is left in any gateway.
     GatewayConnections,
@@ -273,6 +282,12 @@ pub enum CheckKind {
     Processes,
     /// The account's own keys have not changed.
     AuthorizedKeys,
+    /// No backend of the grant is left in the database server.
+    Backends,
+    /// Nothing that it made is left behind: objects, prepared transactions, replication slots, default privileges.
+    Leftovers,
+    /// The way past the gateways is shut.
+    DirectPath,
 }
 
 /// What a gateway does with sessions while it cannot reach control.

@@ -94,6 +94,8 @@ pub enum Part {
     Attestor,
     /// Led it: changed its severity, kept a grant.
     Lead,
+    /// Let a held statement pass, or did not.
+    Releaser,
 }
 
 /// Something that a session changed.

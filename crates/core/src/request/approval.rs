@@ -40,7 +40,7 @@ pub fn barred(facts: &Facts<'_>, request: &Request, person: &PersonId) -> Option
 }
 
 /// Do these words name the person, and have they for long enough (rule 4)?
-fn named(
+pub(crate) fn named(
     facts: &Facts<'_>,
     request: &Request,
     person: &PersonId,

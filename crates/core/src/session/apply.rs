@@ -37,6 +37,8 @@ pub(crate) fn apply(world: &mut World, event: &Event) {
             let Some(session) = world.session_mut(*id) else { return };
             session.ended_at = Some(*at);
             session.end_reason = Some(reason.clone());
+            // A gateway that was killed settles nothing: with the session goes what waited in it.
+            session.held.clear();
             let incident = session.incident;
             world.changed.insert(DocumentRef::Session(*id));
             if let Some(found) = world.grant_mut(*grant) {
@@ -88,6 +90,25 @@ pub(crate) fn apply(world: &mut World, event: &Event) {
                     incident.unstored_recordings.remove(id);
                 }
             });
+        }
+        Event::StatementHeld { session: id, hold, statement } => {
+            if let Some(session) = world.session_mut(*id) {
+                session.held.insert(*hold, (**statement).clone());
+                session.last_hold = session.last_hold.max(*hold);
+                world.changed.insert(DocumentRef::Session(*id));
+            }
+        }
+        Event::StatementReleased { session: id, hold, answer } => {
+            if let Some(held) = world.session_mut(*id).and_then(|session| session.held.get_mut(hold)) {
+                held.answer = Some(answer.clone());
+                world.changed.insert(DocumentRef::Session(*id));
+            }
+        }
+        Event::StatementSettled { session: id, hold, .. } => {
+            if let Some(session) = world.session_mut(*id) {
+                session.held.remove(hold);
+                world.changed.insert(DocumentRef::Session(*id));
+            }
         }
         // These are facts about a session that change no document.
         _ => {}

@@ -58,6 +58,8 @@ pub(crate) fn decide(
                     complete: false,
                 },
                 gap_waivers: Default::default(),
+                held: Default::default(),
+                last_hold: 0,
             };
             let reopened = incident::late_evidence(
                 world,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::StatementClass;
 use crate::ids::{EntitlementName, GrantId, IncidentId, Name, PersonId, RecordingId, SessionId};
 use crate::time::Time;
 
@@ -42,6 +43,49 @@ pub struct Session {
     pub recording: Recording,
     /// People who explain why the recording is missing (two are needed).
     pub gap_waivers: BTreeMap<PersonId, String>,
+    /// Statements that wait for a second person, by their number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<u32, HeldStatement>,
+    /// The number of the last statement that was held, from 1; 0 if none ever was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_hold: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A statement that waits for a second person. Text and parameters are whole; secrets are masked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatement {
+    /// Its class, as the gateway labels it.
+    pub class: StatementClass,
+    /// What the answer is for: [`crate::node_event::held_statement_digest`].
+    pub sha256: String,
+    /// Its text.
+    pub text: String,
+    /// Its bound parameters, JSON.
+    pub parameters: Option<String>,
+    /// Since when, by the gateway's clock.
+    pub since: Time,
+    /// How long the gateway waits.
+    pub until: Time,
+    /// What a second person said; on its way to the gateway.
+    pub answer: Option<HoldAnswer>,
+}
+
+/// What a second person says of a held statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldAnswer {
+    /// It may pass.
+    pub allow: bool,
+    /// Who says so.
+    pub by: PersonId,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Time,
 }
 
 /// What is known of a session's recording.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use halligan_connector_ssh::{ConnectorConfig, ConnectorHandler, SshConnector};
+use halligan_connector::{ConnectorHandler, SiteConnectors};
+use halligan_connector_ssh::{ConnectorConfig, SshConnector};
 use halligan_control::catalog::{CatalogHead, head_key, system_key};
 use halligan_control::clock::SystemClock;
 use halligan_control::people::account::{Account, RegisteredKey};
@@ -85,7 +86,8 @@ impl World {
         control.admit_local(&con, &"22".repeat(32), None).await?;
         control.start();
 
-        let handler = Arc::new(ConnectorHandler::new(connector)?);
+        let connectors = SiteConnectors::new(Arc::clone(connector.site())).with(Arc::new(connector));
+        let handler = Arc::new(ConnectorHandler::new(connectors)?);
         let (to_gateway, from_gateway) =
             in_process(control.handler(), control.info(), gateway.handler(), gw.clone());
         let (to_connector, from_connector) =
@@ -201,6 +203,7 @@ async fn put_catalog(control: &Control, sshd: &TestSshd, anna: &SshKey) -> Resul
         link_pattern: None,
         recording: Default::default(),
         ssh: Default::default(),
+        postgres: Default::default(),
         proof: ProofPolicy { login_window: Span::seconds(3), ..ProofPolicy::default() },
         on_partition: Default::default(),
         idle_limit: None,
@@ -214,6 +217,7 @@ async fn put_catalog(control: &Control, sshd: &TestSshd, anna: &SshKey) -> Resul
         labels: BTreeMap::new(),
         owner: vec![Who::Person(name("paula"))],
         host_keys: vec![sshd.host_key_openssh()?],
+        postgres: None,
         standard_policy: None,
         emergency_policy: None,
         entitlements: [(name("operate"), entitlement)].into(),

@@ -346,7 +346,7 @@ pub(super) fn parties(request: &Request) -> BTreeSet<PersonId> {
     people
 }
 
-fn deputies(entry: &Entry<'_>, request: &Request) -> BTreeSet<PersonId> {
+pub(super) fn deputies(entry: &Entry<'_>, request: &Request) -> BTreeSet<PersonId> {
     parties(request).iter().flat_map(|person| entry.organisation.catalog.deputies_both_ways(person)).collect()
 }
 

@@ -6,7 +6,7 @@ use super::{Entry, Violation, holds};
 use crate::command::{Actor, Command, DocumentRef};
 use crate::event::Event;
 use crate::grant::GrantState;
-use crate::ids::{EntitlementName, GrantId, IncidentId, PersonId, RequestId, ReviewId};
+use crate::ids::{EntitlementName, GrantId, IncidentId, PersonId, RequestId, ReviewId, SessionId};
 use crate::request::{Mode, RequestState, Verdict};
 use crate::review::ReviewKind;
 use crate::time::Time;
@@ -56,6 +56,10 @@ pub(super) struct Books {
     pub unproven: BTreeMap<IncidentId, BTreeSet<PersonId>>,
     pub request_states: BTreeMap<RequestId, RequestState>,
     pub grant_states: BTreeMap<GrantId, GrantState>,
+    /// The last statement that was held, by session.
+    pub held: BTreeMap<SessionId, u32>,
+    /// Held statements that somebody allowed.
+    pub released: BTreeSet<(SessionId, u32)>,
 }
 
 impl Books {
@@ -65,6 +69,16 @@ impl Books {
             Event::RequestFiled { request } => {
                 for person in [&request.requester, &request.beneficiary] {
                     self.party(request.incident, person);
+                }
+            }
+            Event::StatementHeld { session, hold, .. } => {
+                self.held.insert(*session, *hold);
+            }
+            Event::StatementReleased { session, hold, answer } => {
+                let incident = entry.world.sessions.get(session).and_then(|found| found.incident);
+                self.party(incident, &answer.by);
+                if answer.allow {
+                    self.released.insert((*session, *hold));
                 }
             }
             Event::Escalated { to, .. } => {

@@ -5,6 +5,7 @@ mod access;
 mod approvals;
 mod books;
 mod closing;
+mod holds;
 mod totals;
 
 use std::fmt;
@@ -99,6 +100,7 @@ impl Watcher {
             self.books.counted(entry, event)?;
             self.books.reviews(entry, event)?;
             self.books.closing(entry, event)?;
+            self.books.holds(entry, event)?;
             self.books.changes(entry, event)?;
             self.books.enter(entry, event);
         }
@@ -117,6 +119,7 @@ impl Watcher {
         gateways: &[Gateway],
         connector: &Connector,
     ) -> Result<(), Violation> {
-        self.books.outside(world, now, gateways, connector)
+        self.books.outside(world, now, gateways, connector)?;
+        self.books.passed(gateways)
     }
 }

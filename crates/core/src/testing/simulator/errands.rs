@@ -123,6 +123,13 @@ impl Simulation {
                 }
                 Ok(true)
             }
+            Effect::ReleaseStatement { session, gateway, hold, allow, by, .. } => {
+                if let Some(gateway) = self.gateway(gateway) {
+                    let (session, hold, allow, by) = (*session, *hold, *allow, by.to_string());
+                    self.send(Mail::Release { gateway, session, hold, allow, by });
+                }
+                Ok(true)
+            }
             Effect::ApplyChange { .. } => {
                 std::sync::Arc::make_mut(&mut self.store.organisation).change(|_| {});
                 Ok(true)
@@ -181,6 +188,11 @@ impl Simulation {
                     gateway.end(now, session, "killed");
                 }
             }
+            Mail::Release { gateway, session, hold, allow, by } => {
+                if let Some(gateway) = self.gateways.get_mut(gateway) {
+                    gateway.release(now, session, hold, allow, &by);
+                }
+            }
             Mail::Report(command) => drop(self.insist(node("connector"), command)?),
         }
         Ok(())
@@ -218,7 +230,8 @@ impl Simulation {
     /// Somebody comes to a gateway, works, or leaves.
     pub(super) fn at_a_gateway(&mut self) -> Result<(), Violation> {
         let at = self.random.below(self.gateways.len() as u64) as usize;
-        let what = self.random.below(10);
+        let what = self.random.below(12);
+        let limit = self.random.pick(&[1, 5, 10, 60]).copied().unwrap_or(10);
         let now = self.now;
         let (session, recording) = (self.id(), self.id());
         let Some(gateway) = self.gateways.get_mut(at) else { return Ok(()) };
@@ -240,7 +253,13 @@ impl Simulation {
                 if held.until <= now || !self.connector.issue(now, grant) {
                     return Ok(());
                 }
-                gateway.live.insert(session, super::outside::Live { grant, until: held.until });
+                let live = super::outside::Live {
+                    grant,
+                    until: held.until,
+                    last_hold: 0,
+                    waiting: std::collections::BTreeMap::new(),
+                };
+                gateway.live.insert(session, live);
                 gateway.reports.push_back(Command::ReportSessionOpened {
                     session,
                     grant,
@@ -261,6 +280,11 @@ impl Simulation {
                 if let Some(session) = self.random.pick(&live).copied() {
                     let what = format!("/etc/orders.conf, {}", self.random.below(3));
                     gateway.reports.push_back(Command::ReportChange { session, what });
+                }
+            }
+            8 | 9 => {
+                if let Some(session) = self.random.pick(&live).copied() {
+                    gateway.hold(now, session, Span::minutes(limit));
                 }
             }
             _ => {

@@ -93,7 +93,12 @@ impl Simulation {
         let mut random = Random::new(seed);
         let mut skew = |most: i64| Skew(random.below(2 * most as u64) as i64 - most);
         let nodes = (0..2).map(|_| ControlNode { skew: skew(1_000_000), in_flight: None }).collect();
-        let gateways = ["gw-1", "gw-2"].map(|id| Gateway::new(id, skew(1_000_000))).into();
+        let gateways = ["gw-1", "gw-2"]
+            .map(|id| Gateway {
+                passes_unasked: mutation == Mutation::PassesUnasked,
+                ..Gateway::new(id, skew(1_000_000))
+            })
+            .into();
         let connector = Connector {
             skew: skew(1_000_000),
             ignores_fencing: mutation == Mutation::NoFencing,

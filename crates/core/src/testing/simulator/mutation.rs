@@ -59,10 +59,14 @@ pub enum Mutation {
     NoReadSet,
     /// The connector takes any fencing number.
     NoFencing,
+    /// Rule 2: who wants to run a held statement may let it pass.
+    OwnRelease,
+    /// A gateway lets held statements pass when nobody answers.
+    PassesUnasked,
 }
 
 /// Every broken variant.
-pub const BROKEN: [Mutation; 23] = [
+pub const BROKEN: [Mutation; 25] = [
     Mutation::LongerDeadline,
     Mutation::AnyScenario,
     Mutation::SelfApproval,
@@ -86,6 +90,8 @@ pub const BROKEN: [Mutation; 23] = [
     Mutation::LeaversAct,
     Mutation::NoReadSet,
     Mutation::NoFencing,
+    Mutation::OwnRelease,
+    Mutation::PassesUnasked,
 ];
 
 impl Mutation {
@@ -94,7 +100,7 @@ impl Mutation {
         match self {
             Self::None => "",
             Self::LongerDeadline | Self::AnyScenario => "rule 1",
-            Self::SelfApproval | Self::DeputiesApprove => "rule 2",
+            Self::SelfApproval | Self::DeputiesApprove | Self::OwnRelease => "rule 2",
             Self::AutomaticWithoutLimits | Self::NoRetroactiveReview => "rule 3",
             Self::StaleCatalog | Self::YoungFactors => "rule 4",
             Self::LateClock => "rule 5",
@@ -108,6 +114,7 @@ impl Mutation {
             Self::TokensArePeople | Self::LeaversAct => "rule 13",
             Self::NoReadSet => "read set",
             Self::NoFencing => "fencing",
+            Self::PassesUnasked => "holds",
         }
     }
 
@@ -141,6 +148,25 @@ impl Mutation {
                     for person in organisation.catalog.people.values_mut() {
                         person.deputies.clear();
                     }
+                    for group in organisation.catalog.groups.values_mut() {
+                        group.members.insert(id.clone());
+                    }
+                }
+            }
+            Self::OwnRelease => {
+                if let (Command::ReleaseStatement { session, .. }, Actor::Person { id, .. }) =
+                    (&*command, &*actor)
+                    && let Some(found) = slice.world.sessions.get_mut(session)
+                    && found.person == *id
+                {
+                    let nobody = crate::testing::organisation::name("nia");
+                    found.person = nobody.clone();
+                    for request in slice.world.requests.values_mut() {
+                        request.requester = nobody.clone();
+                        request.beneficiary = nobody.clone();
+                        request.earlier_requesters.clear();
+                    }
+                    let organisation = std::sync::Arc::make_mut(&mut slice.organisation);
                     for group in organisation.catalog.groups.values_mut() {
                         group.members.insert(id.clone());
                     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::catalog::StatementClass;
 use crate::command::Command;
 use crate::ids::{GrantId, Name, SessionId};
 use crate::proof::{Evidence, Finding};
@@ -116,12 +117,16 @@ pub struct Held {
 }
 
 /// A session that goes on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Live {
     /// Its grant.
     pub grant: GrantId,
     /// Ends with its lease.
     pub until: Time,
+    /// Statements that were ever held in it.
+    pub last_hold: u32,
+    /// Those that wait, and until when, in true time.
+    pub waiting: BTreeMap<u32, Time>,
 }
 
 /// Lets people in under leases.
@@ -139,6 +144,10 @@ pub struct Gateway {
     pub live: BTreeMap<SessionId, Live>,
     /// What its ledger says and control has not heard yet, in order.
     pub reports: VecDeque<Command>,
+    /// Held statements that it let pass.
+    pub passed: Vec<(SessionId, u32)>,
+    /// Broken on purpose: lets held statements pass when nobody has answered.
+    pub passes_unasked: bool,
     /// The report that was delivered last, which may come twice.
     pub repeated: Option<Command>,
 }
@@ -153,6 +162,8 @@ impl Gateway {
             highest: BTreeMap::new(),
             live: BTreeMap::new(),
             reports: VecDeque::new(),
+            passed: Vec::new(),
+            passes_unasked: false,
             repeated: None,
         }
     }
@@ -196,11 +207,55 @@ impl Gateway {
         self.reports.push_back(Command::ReportLeaseEnded { grant, fencing, gateway, sessions_ended });
     }
 
+    /// A statement waits for a second person.
+    pub fn hold(&mut self, now: Time, session: SessionId, limit: Span) {
+        let Some(live) = self.live.get_mut(&session) else { return };
+        live.last_hold += 1;
+        let hold = live.last_hold;
+        live.waiting.insert(hold, now.plus(limit));
+        let at = self.skew.shows(now);
+        let text = format!("drop table orders_{hold}");
+        let class = StatementClass::Schema;
+        self.reports.push_back(Command::ReportStatementHeld {
+            session,
+            hold,
+            class,
+            sha256: crate::node_event::held_statement_digest(class, &text, None),
+            text,
+            parameters: None,
+            at,
+            until: at.plus(limit),
+        });
+    }
+
+    /// A second person answered, if it still waits.
+    pub fn release(&mut self, now: Time, session: SessionId, hold: u32, allow: bool, by: &str) {
+        let waits = self.live.get_mut(&session).and_then(|live| live.waiting.get(&hold));
+        if waits.is_some_and(|until| now < *until) {
+            self.settle(session, hold, allow, by);
+        }
+    }
+
+    fn settle(&mut self, session: SessionId, hold: u32, allowed: bool, by: &str) {
+        if let Some(live) = self.live.get_mut(&session) {
+            live.waiting.remove(&hold);
+        }
+        if allowed {
+            self.passed.push((session, hold));
+        }
+        let (by, reason) = (by.to_owned(), String::new());
+        self.reports.push_back(Command::ReportStatementSettled { session, hold, allowed, by, reason });
+    }
+
     /// Ends one session; its recording follows.
     pub fn end(&mut self, now: Time, session: SessionId, why: &str) {
-        if self.live.remove(&session).is_none() {
-            return;
+        let Some(live) = self.live.get(&session) else { return };
+        let waiting: Vec<u32> = live.waiting.keys().copied().collect();
+        // A gateway that crashes settles nothing.
+        for hold in waiting.into_iter().filter(|_| why != "crash") {
+            self.settle(session, hold, false, "");
         }
+        self.live.remove(&session);
         let at = self.skew.shows(now);
         self.reports.push_back(Command::ReportSessionEnded { session, reason: why.to_owned(), at });
         let sha256 = format!("{:064x}", session.bits());
@@ -220,6 +275,18 @@ impl Gateway {
             self.leases.iter().filter(|(_, held)| held.until <= to).map(|(id, held)| (*id, *held)).collect();
         for (grant, held) in over {
             self.let_go(held.until, grant, held.fencing, "deadline");
+        }
+        let late: Vec<(SessionId, u32)> = self
+            .live
+            .iter()
+            .flat_map(|(session, live)| {
+                live.waiting.iter().map(move |(hold, until)| (*session, *hold, *until))
+            })
+            .filter(|(_, _, until)| *until <= to)
+            .map(|(session, hold, _)| (session, hold))
+            .collect();
+        for (session, hold) in late {
+            self.settle(session, hold, self.passes_unasked, "");
         }
     }
 }
@@ -276,6 +343,19 @@ pub enum Mail {
         gateway: usize,
         /// Which.
         session: SessionId,
+    },
+    /// To a gateway.
+    Release {
+        /// Which gateway.
+        gateway: usize,
+        /// Which.
+        session: SessionId,
+        /// Its number there.
+        hold: u32,
+        /// It may pass.
+        allow: bool,
+        /// Who says so.
+        by: String,
     },
     /// To control, from the connector.
     Report(Command),

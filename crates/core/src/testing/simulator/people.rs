@@ -9,6 +9,7 @@ use crate::ids::{IncidentId, Name, PersonId, RequestId};
 use crate::incident::ChangeFate;
 use crate::request::{Mode, RequestState, Verdict, approval_standing};
 use crate::review::ReviewState;
+use crate::session::releasers;
 use crate::testing::organisation::{entitlement, name};
 use crate::testing::story::{answers, emergency, standard};
 use crate::time::Span;
@@ -108,7 +109,11 @@ impl Simulation {
             15..50 => self.about_a_request()?,
             50..71 => self.about_a_grant()?,
             71..83 => self.about_an_incident()?,
-            83..96 => self.about_a_review()?,
+            83..90 => match self.about_a_held_statement() {
+                Some(found) => found,
+                None => self.about_a_review()?,
+            },
+            90..96 => self.about_a_review()?,
             _ => self.about_a_change(),
         };
         Some((self.signed_in(id), command))
@@ -331,6 +336,30 @@ impl Simulation {
                 (person, Command::JudgeReview { review, answers })
             }
         })
+    }
+
+    /// Mostly somebody who may answer; now and then whoever waits for the answer.
+    fn about_a_held_statement(&mut self) -> Option<(PersonId, Command)> {
+        let held: Vec<_> = self
+            .store
+            .world
+            .sessions
+            .values()
+            .flat_map(|session| session.held.keys().map(move |hold| (session.id, *hold)))
+            .collect();
+        let (session, hold) = self.chosen(&held)?;
+        let found = self.store.world.sessions.get(&session)?.clone();
+        let organisation = self.store.organisation.clone();
+        let may = releasers(&self.store.world, &organisation.facts(), &found, self.now);
+        let may: Vec<PersonId> = may.into_iter().collect();
+        let person = match self.random.below(8) {
+            0 => found.person,
+            1 => self.one_of(&APPROVERS),
+            _ => self.one(&may),
+        };
+        let allow = !self.random.once_in(5);
+        let hold = if self.random.once_in(20) { hold + 1 } else { hold };
+        Some((person, Command::ReleaseStatement { session, hold, allow, reason: "as agreed".to_owned() }))
     }
 
     fn about_a_change(&mut self) -> (PersonId, Command) {

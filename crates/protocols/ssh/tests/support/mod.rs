@@ -23,8 +23,9 @@ use halligan_session::control_plane::BoxFuture;
 use halligan_session::lease::Target;
 use halligan_session::roster::{LOGIN_PRINCIPAL, RosterPerson};
 use halligan_session::{
-    ClientConnection, ControlPlane, EndReason, Ended, Lease, LoginProof, NodeEvent, Person, Refusal, Roster,
-    Secret, Session, SessionParts, SignedRoster, SshCredential, VerifiedRoster,
+    Answer, ClientConnection, ControlPlane, DatabaseCredential, EndReason, Ended, Lease, LoginProof, NodeEvent,
+    Person, Question, Refusal, Roster, ScramSalt, Secret, Session, SessionParts, SignedRoster, SshCredential,
+    VerifiedRoster,
 };
 use halligan_testkit::ssh_client::SshClient;
 use halligan_testkit::ssh_keys::SshKey;
@@ -188,8 +189,10 @@ fn lease(address: SocketAddr, host_key: String) -> Lease {
             site: Name::main(),
             account: ACCOUNT.into(),
             host_keys: vec![host_key],
+            postgres: None,
         },
         ssh: SshCapabilities::default(),
+        postgres: Default::default(),
         recording: RecordingPolicy::default(),
         recipients: Vec::new(),
         proof: ProofPolicy::default(),
@@ -266,6 +269,10 @@ impl TestControl {
 impl ControlPlane for TestControl {
     fn knows_key(&self, openssh: &str) -> bool {
         self.roster.person_by_key(openssh, String::new()).is_some()
+    }
+
+    fn scram_salt(&self, login: &str) -> ScramSalt {
+        ScramSalt::of_login(&[7; 32], login)
     }
 
     fn login<'a>(
@@ -430,6 +437,14 @@ impl SessionParts for Handle {
             let certificate = builder.sign(&self.0.authority).unwrap().to_openssh().unwrap();
             Ok(SshCredential { seed: Secret::new(seed), certificate, serial })
         })
+    }
+
+    fn database_credential(&self, _: bool) -> BoxFuture<'_, Result<DatabaseCredential, Refusal>> {
+        Box::pin(async { Err(Refusal::new("this is a host")) })
+    }
+
+    fn ask(&self, _: Question) -> BoxFuture<'_, Result<Answer, Ended>> {
+        Box::pin(async { Ok(Answer::Deny { say: "this is a host".to_owned() }) })
     }
 
     fn record(&self, records: &[Record]) -> Result<(), Ended> {

@@ -1,0 +1,309 @@
+//! Connect passwords: control puts the SCRAM keys of a password, bound to a person, an entitlement and a grant; clients prove
+//! by SCRAM that they know it, for as many connections as the entitlement allows, for ten minutes, from one address.
+//!
+//! They live in memory only: a restart forgets them, and the person asks for another. Whoever tries a login name, known or
+//! not, has the same work done for it and the same answer. Wrong proofs are counted and stopped by name and address, so that
+//! a stranger cannot lock a responder out.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use halligan_core::ids::{EntitlementName, GrantId, PersonId};
+use halligan_core::time::{Span, Time};
+use halligan_session::control_plane::entitlement_of_login;
+use halligan_session::scram::{self, ScramKeys};
+use subtle::ConstantTimeEq as _;
+
+use crate::countdown::Reading;
+
+/// Wrong proofs for one name from one address within [`WINDOW`] after which none is accepted.
+pub const MOST_FAILURES: usize = 10;
+/// How long a failure counts.
+pub const WINDOW: Span = Span::minutes(2);
+/// However long control says, a password takes no new connection after this.
+pub const LONGEST_LIFE: Span = Span::minutes(10);
+/// Passwords that wait for one entitlement. So many proofs are checked at each try, whatever waits.
+const MOST_WAITING: usize = 64;
+/// Names and addresses whose failures are counted apart; past that they are counted together.
+const MOST_COUNTED: usize = 4096;
+
+/// Passwords that take connections.
+#[derive(Default)]
+pub struct ConnectPasswords {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<EntitlementName, Vec<Waiting>>,
+    failures: HashMap<Whence, VecDeque<u64>>,
+}
+
+type Whence = (Option<EntitlementName>, Option<IpAddr>);
+
+struct Waiting {
+    person: PersonId,
+    grant: GrantId,
+    keys: ScramKeys,
+    expires_boot: u64,
+    /// The first address that used it; no other may.
+    client: Option<IpAddr>,
+}
+
+/// A password as control puts it.
+#[derive(Debug)]
+pub struct Put {
+    /// Whose.
+    pub person: PersonId,
+    /// For what.
+    pub entitlement: EntitlementName,
+    /// On which grant.
+    pub grant: GrantId,
+    /// Its keys.
+    pub keys: ScramKeys,
+    /// When it dies.
+    pub expires: Time,
+}
+
+/// A proof as a client gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried<'a> {
+    /// The login name.
+    pub login: &'a str,
+    /// What was proved over.
+    pub auth_message: &'a [u8],
+    /// The proof.
+    pub client_proof: &'a [u8; 32],
+    /// From where.
+    pub client: IpAddr,
+}
+
+/// Whose password it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose.
+    pub person: PersonId,
+    /// For what.
+    pub entitlement: EntitlementName,
+    /// On which grant.
+    pub grant: GrantId,
+    /// What the client is answered.
+    pub server_signature: [u8; 32],
+}
+
+/// A proof was not accepted. The client is told the same in every case; this is for the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("no such connect password")]
+    Unknown,
+    #[error("too many wrong connect passwords for this name from this address")]
+    TooMany,
+    #[error("the right connect password, from another address than the one that used it first")]
+    OtherAddress,
+}
+
+/// Why a password cannot wait here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    #[error("the connect password has expired already")]
+    Expired,
+    #[error("{MOST_WAITING} connect passwords wait for this entitlement already")]
+    TooMany,
+}
+
+impl ConnectPasswords {
+    /// Control made a password. One that is known already stays as it is: control repeats what it is not sure of.
+    pub fn put(&self, put: Put, now: Reading) -> Result<(), NotTaken> {
+        let life = put.expires.since(now.wall).min(LONGEST_LIFE);
+        if life == Span::ZERO {
+            return Err(NotTaken::Expired);
+        }
+        let expires_boot = now.boot.saturating_add(life.as_micros().unsigned_abs());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = state.waiting.entry(put.entitlement).or_default();
+        waiting.retain(|one| one.expires_boot > now.boot);
+        let known = waiting.iter().any(|one| bool::from(one.keys.stored_key.ct_eq(&put.keys.stored_key)));
+        if known {
+            return Ok(());
+        }
+        if waiting.len() >= MOST_WAITING {
+            return Err(NotTaken::TooMany);
+        }
+        let Put { person, grant, keys, .. } = put;
+        waiting.push(Waiting { person, grant, keys, expires_boot, client: None });
+        Ok(())
+    }
+
+    /// A client proved that it knows a password. Which one is found by trying each.
+    pub fn take(&self, tried: Tried<'_>, now: Reading) -> Result<Found, Denied> {
+        let entitlement = entitlement_of_login(tried.login);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.forget_old(now.boot);
+        let known = entitlement.filter(|name| state.waiting.contains_key(name));
+        let matched = state.try_each(known.as_ref(), tried);
+        let whence = state.whence(known.clone(), tried.client);
+        if state.failures.get(&whence).is_some_and(|failures| failures.len() >= MOST_FAILURES) {
+            return Err(Denied::TooMany);
+        }
+        let found =
+            known.zip(matched).ok_or(Denied::Unknown).and_then(|(entitlement, (place, signature))| {
+                let one = state.waiting.get_mut(&entitlement).and_then(|waiting| waiting.get_mut(place));
+                let one = one.ok_or(Denied::Unknown)?;
+                if *one.client.get_or_insert(tried.client) != tried.client {
+                    return Err(Denied::OtherAddress);
+                }
+                let (person, grant) = (one.person.clone(), one.grant);
+                Ok(Found { person, entitlement, grant, server_signature: signature })
+            });
+        if found.is_err() {
+            state.failures.entry(whence).or_default().push_back(now.boot);
+        }
+        found
+    }
+
+    /// A grant has ended, and with it its passwords.
+    pub fn end(&self, grant: GrantId) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for waiting in state.waiting.values_mut() {
+            waiting.retain(|one| one.grant != grant);
+        }
+        state.waiting.retain(|_, waiting| !waiting.is_empty());
+    }
+}
+
+impl State {
+    fn forget_old(&mut self, boot: u64) {
+        let window = WINDOW.as_micros().unsigned_abs();
+        self.failures.retain(|_, failures| {
+            failures.retain(|at| boot.saturating_sub(*at) < window);
+            !failures.is_empty()
+        });
+        self.waiting.retain(|_, waiting| {
+            waiting.retain(|one| one.expires_boot > boot);
+            !waiting.is_empty()
+        });
+    }
+
+    fn whence(&self, known: Option<EntitlementName>, client: IpAddr) -> Whence {
+        let own = (known, Some(client));
+        if self.failures.len() < MOST_COUNTED || self.failures.contains_key(&own) {
+            own
+        } else {
+            (own.0, None)
+        }
+    }
+
+    /// Checks as many proofs as could wait, whether they do or not: the time tells neither whether the name is known nor
+    /// which password fits.
+    fn try_each(&self, known: Option<&EntitlementName>, tried: Tried<'_>) -> Option<(usize, [u8; 32])> {
+        let waiting = known.and_then(|name| self.waiting.get(name)).map_or(&[][..], Vec::as_slice);
+        let nobody = ScramKeys { stored_key: [0; 32], server_key: [0; 32] };
+        let mut matched = None;
+        for place in 0..MOST_WAITING {
+            let keys = waiting.get(place).map_or(&nobody, |one| &one.keys);
+            let outcome = scram::verify(keys, tried.auth_message, tried.client_proof);
+            if let (Some(signature), true) = (outcome, place < waiting.len()) {
+                matched = Some((place, signature));
+            }
+        }
+        matched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use halligan_core::ids::Name;
+    use halligan_session::Secret;
+    use halligan_session::scram::{ScramSalt, client_key_of_password, client_proof, server_signature};
+
+    use super::*;
+
+    const LOGIN: &str = "read-only+orders-db";
+    const MESSAGE: &[u8] = b"n=,r=a,r=ab,s=c,i=4096,c=biws,r=ab";
+
+    fn at(seconds: i64) -> Reading {
+        Reading { wall: Time::from_micros(seconds * 1_000_000), boot: seconds.unsigned_abs() * 1_000_000 }
+    }
+    fn salt() -> ScramSalt {
+        ScramSalt { salt: [1; 16], iterations: 2 }
+    }
+    fn keys(password: &str) -> ScramKeys {
+        ScramKeys::from_password(&Secret::new(password.to_owned()), &salt())
+    }
+    fn put(all: &ConnectPasswords, person: &str, grant: u128, password: &str) -> Result<(), NotTaken> {
+        let put = Put {
+            person: Name::new(person).unwrap(),
+            entitlement: "orders-db/read-only".parse().unwrap(),
+            grant: GrantId::from_bits(grant),
+            keys: keys(password),
+            expires: at(3600).wall,
+        };
+        all.put(put, at(0))
+    }
+    fn take(
+        all: &ConnectPasswords,
+        login: &str,
+        password: &str,
+        from: u8,
+        now: i64,
+    ) -> Result<Found, Denied> {
+        let client_key = client_key_of_password(&Secret::new(password.to_owned()), &salt());
+        let proof = client_proof(client_key.expose(), MESSAGE);
+        let client = IpAddr::from([192, 0, 2, from]);
+        all.take(Tried { login, auth_message: MESSAGE, client_proof: &proof, client }, at(now))
+    }
+
+    #[test]
+    fn the_owner_is_found_by_the_proof_and_again_from_the_same_address() {
+        let all = ConnectPasswords::default();
+        put(&all, "ana", 1, "of ana").unwrap();
+        put(&all, "bo", 2, "of bo").unwrap();
+        for _ in 0..3 {
+            let found = take(&all, LOGIN, "of bo", 1, 1).unwrap();
+            assert_eq!((found.person.as_str(), found.grant), ("bo", GrantId::from_bits(2)));
+            assert_eq!(found.server_signature, server_signature(&keys("of bo").server_key, MESSAGE));
+        }
+        assert_eq!(take(&all, LOGIN, "of bo", 2, 1), Err(Denied::OtherAddress));
+        assert_eq!(take(&all, LOGIN, "of ana", 2, 1).unwrap().person.as_str(), "ana");
+        assert_eq!(take(&all, "admin+orders-db", "of bo", 1, 1), Err(Denied::Unknown));
+        assert_eq!(take(&all, "nobody", "of bo", 1, 1), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn it_dies_after_ten_minutes_and_with_its_grant_whatever_control_says() {
+        let all = ConnectPasswords::default();
+        put(&all, "ana", 1, "of ana").unwrap();
+        put(&all, "bo", 2, "of bo").unwrap();
+        assert!(take(&all, LOGIN, "of ana", 1, 599).is_ok());
+        // Control sends it again: it neither lives longer nor forgets its address.
+        put(&all, "ana", 1, "of ana").unwrap();
+        assert_eq!(take(&all, LOGIN, "of ana", 9, 599), Err(Denied::OtherAddress));
+        all.end(GrantId::from_bits(2));
+        assert_eq!(take(&all, LOGIN, "of bo", 1, 599), Err(Denied::Unknown));
+        assert_eq!(take(&all, LOGIN, "of ana", 1, 600), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn guessing_is_stopped_where_it_comes_from_and_locks_nobody_else_out() {
+        let all = ConnectPasswords::default();
+        put(&all, "ana", 1, "of ana").unwrap();
+        for _ in 0..MOST_FAILURES {
+            assert_eq!(take(&all, LOGIN, "wrong", 66, 1), Err(Denied::Unknown));
+        }
+        assert_eq!(take(&all, LOGIN, "of ana", 66, 2), Err(Denied::TooMany));
+        assert!(take(&all, LOGIN, "of ana", 1, 2).is_ok());
+        put(&all, "bo", 2, "of bo").unwrap();
+        assert!(take(&all, LOGIN, "of bo", 66, 122).is_ok(), "it starts afresh later");
+    }
+
+    #[test]
+    fn only_so_many_wait() {
+        let all = ConnectPasswords::default();
+        for number in 0..MOST_WAITING {
+            put(&all, "ana", 1, &number.to_string()).unwrap();
+        }
+        assert_eq!(put(&all, "ana", 1, "more"), Err(NotTaken::TooMany));
+        assert!(take(&all, LOGIN, "63", 1, 1).is_ok());
+    }
+}
