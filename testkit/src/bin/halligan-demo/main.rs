@@ -1,12 +1,15 @@
 //! The demonstration: a real sshd and Halligan on this machine, and one emergency from request to closed incident.
 //!
 //! `halligan-demo` leaves everything running and says how to sign in; `--check` plays the whole story unattended, prints
-//! each step with its duration, and ends with an error at the first that fails.
+//! each step with its duration, and ends with an error at the first that fails; `--crash-sweep` plays short emergencies
+//! while processes are killed.
 
+mod cast;
 mod http;
 mod people;
 mod place;
 mod story;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,21 +17,43 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cast::{Cast, TEAM, enrol_everybody};
 use crate::place::{Layout, Place, StoreKind};
-use crate::story::{Cast, enrol_everybody};
 
 struct Wanted {
     check: bool,
     layout: Option<Layout>,
     store: StoreKind,
+    sweep: bool,
+    seed: Option<u64>,
+    rounds: Option<u64>,
+    only: Option<u64>,
 }
 
 fn wanted() -> Result<Wanted> {
-    let mut wanted = Wanted { check: false, layout: None, store: StoreKind::Sqlite };
+    let mut wanted = Wanted {
+        check: false,
+        layout: None,
+        store: StoreKind::Sqlite,
+        sweep: false,
+        seed: None,
+        rounds: None,
+        only: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--check" => wanted.check = true,
+            "--crash-sweep" => wanted.sweep = true,
+            "--seed" | "--rounds" | "--only" => {
+                let number = arguments.next().and_then(|text| text.parse().ok());
+                let number: u64 = number.with_context(|| format!("{argument} takes a number"))?;
+                match argument.as_str() {
+                    "--seed" => wanted.seed = Some(number),
+                    "--rounds" => wanted.rounds = Some(number),
+                    _ => wanted.only = Some(number),
+                }
+            }
             "--layout" => {
                 wanted.layout = Some(match arguments.next().as_deref() {
                     Some("one") => Layout::One,
@@ -44,7 +69,9 @@ fn wanted() -> Result<Wanted> {
                 };
             }
             other => {
-                bail!("{other} is not known; there are --check, --layout one|three, --store sqlite|postgres")
+                bail!(
+                    "{other} is not known; there are --check, --layout one|three, --store sqlite|postgres, --crash-sweep, --seed N, --rounds N, --only N"
+                )
             }
         }
     }
@@ -59,6 +86,10 @@ fn sample() -> PathBuf {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match wanted() {
+        Ok(wanted) if wanted.sweep => {
+            let Wanted { seed, rounds, only, store, .. } = wanted;
+            sweep::sweep(sweep::Options { seed, rounds, only, store }, &sample()).await
+        }
         Ok(wanted) if wanted.check => check(&wanted).await,
         Ok(wanted) => stay(&wanted).await,
         Err(error) => Err(error),
@@ -88,7 +119,9 @@ async fn check(wanted: &Wanted) -> Result<()> {
 /// Leaves everything running until it is interrupted.
 async fn stay(wanted: &Wanted) -> Result<()> {
     let place = Place::start(wanted.layout.unwrap_or(Layout::One), wanted.store).await?;
-    let cast: Cast = enrol_everybody(&place, &sample()).await.with_context(|| place.log("server"))?;
+    let cast: Cast = enrol_everybody(&place, &place.catalog(&sample())?, &TEAM)
+        .await
+        .with_context(|| place.log("server"))?;
     println!("\nHalligan is running.\n");
     println!("  API        http://localhost:{}", place.api);
     println!("  gateway    ssh -p {} ROLE+SYSTEM@127.0.0.1", place.ssh);

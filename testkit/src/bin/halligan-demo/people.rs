@@ -150,6 +150,12 @@ impl Person {
         self.home.join("profile")
     }
 
+    /// The token of the last sign-in.
+    pub fn token(&self) -> Result<String> {
+        let text = fs::read_to_string(self.profile().join("profile.json"))?;
+        find(&serde_json::from_str(&text)?, "token").context("the profile holds no token")
+    }
+
     /// A file in the person's home.
     pub fn file(&self, name: &str) -> PathBuf {
         self.home.join(name)

@@ -74,8 +74,8 @@ impl Place {
         if layout == Layout::Three {
             place.join("gw-1", "gateway").await?;
             place.join("con-1", "connector").await?;
-            place.start_gateway().await?;
-            place.start_connector().await?;
+            place.start_gateway()?;
+            place.start_connector()?;
         }
         place.start_hosts().await?;
         Ok(place)
@@ -122,11 +122,33 @@ impl Place {
         fs::write(self.config(), text).context("failed to write the configuration")
     }
 
+    /// The command that starts a process of this layout: `server`, `gateway` or `connector`.
+    pub fn command(&self, process: &str) -> Result<Command> {
+        let mut command = Command::new(halligan_bin()?);
+        match process {
+            "gateway" => {
+                command.arg("gateway").arg("--folder").arg(self.role_folder("gateway"));
+                command.args(["--listen", &format!("127.0.0.1:{}", self.ssh)]);
+                command.args(["--link-listen", &format!("127.0.0.1:{}", self.gateway_link)]);
+            }
+            "connector" => {
+                command.arg("connector").arg("--folder").arg(self.role_folder("connector"));
+            }
+            _ => {
+                command.args(["server", "--config"]).arg(self.config());
+            }
+        }
+        Ok(command)
+    }
+
     /// Starts control (with the other roles in it, if they are not apart) and waits until it is ready.
     pub async fn start_server(&mut self) -> Result<()> {
-        let mut command = Command::new(halligan_bin()?);
-        command.args(["server", "--config"]).arg(self.config());
-        self.server = Some(Child::start("server", &mut command, self.folder.path())?);
+        self.server = Some(Child::start("server", &mut self.command("server")?, self.folder.path())?);
+        self.ready().await
+    }
+
+    /// Waits until control takes work.
+    pub async fn ready(&self) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(20);
         while http::get(self.api, "/ready").is_err() {
             if Instant::now() > end {
@@ -170,19 +192,14 @@ impl Place {
         Ok(())
     }
 
-    async fn start_gateway(&mut self) -> Result<()> {
-        let mut command = Command::new(halligan_bin()?);
-        command.arg("gateway").arg("--folder").arg(self.role_folder("gateway"));
-        command.args(["--listen", &format!("127.0.0.1:{}", self.ssh)]);
-        command.args(["--link-listen", &format!("127.0.0.1:{}", self.gateway_link)]);
-        self.gateway = Some(Child::start("gateway", &mut command, self.folder.path())?);
+    fn start_gateway(&mut self) -> Result<()> {
+        self.gateway = Some(Child::start("gateway", &mut self.command("gateway")?, self.folder.path())?);
         Ok(())
     }
 
-    async fn start_connector(&mut self) -> Result<()> {
-        let mut command = Command::new(halligan_bin()?);
-        command.arg("connector").arg("--folder").arg(self.role_folder("connector"));
-        self.connector = Some(Child::start("connector", &mut command, self.folder.path())?);
+    fn start_connector(&mut self) -> Result<()> {
+        self.connector =
+            Some(Child::start("connector", &mut self.command("connector")?, self.folder.path())?);
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! The story: what people do, in order, and what must be refused on the way.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,20 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::cast::{Cast, TEAM, enrol_everybody};
 use crate::people::{Person, find, id};
 use crate::place::{Layout, Place, StoreKind};
-
-/// Everybody by name.
-pub struct Cast(BTreeMap<String, Person>);
-
-impl Cast {
-    pub fn person(&self, name: &str) -> Result<&Person> {
-        self.0.get(name).with_context(|| format!("{name} is not in the cast"))
-    }
-    fn person_mut(&mut self, name: &str) -> Result<&mut Person> {
-        self.0.get_mut(name).with_context(|| format!("{name} is not in the cast"))
-    }
-}
 
 /// Says what happens and how long it took.
 struct Teller {
@@ -34,37 +22,6 @@ impl Teller {
         println!("  {:>7.2} s  {what}", self.since.elapsed().as_secs_f64());
         self.since = Instant::now();
     }
-}
-
-const TEAM: [&str; 10] =
-    ["anna", "ben", "carla", "dmitri", "mara", "sofia", "ava", "paula", "ines", "casper"];
-
-/// The first administrator enrols, applies the catalog and invites the others; each of them enrols and signs in.
-pub async fn enrol_everybody(place: &Place, sample: &Path) -> Result<Cast> {
-    let secret = fs::read_to_string(place.folder.path().join("state").join("first-enrolment"))
-        .context("the server left no enrolment for the first administrator")?;
-    let mut cleo = Person::enrol(place, "cleo", secret.trim()).await.context("cleo could not enrol")?;
-    let catalog = place.catalog(sample)?;
-    let catalog = catalog.display().to_string();
-    cleo.run(&["catalog", "check", &catalog])?.ok().context("the sample catalog does not pass its check")?;
-    cleo.run_with_code(&["catalog", "apply", &catalog]).await?.ok().context("the catalog was not applied")?;
-    let mut cast = BTreeMap::new();
-    let mut secrets = Vec::new();
-    for name in TEAM {
-        let invited = cleo
-            .run(&["people", "invite", name])?
-            .ok()
-            .with_context(|| format!("{name} could not be invited"))?;
-        let secret = find(&invited.json()?, "secret").context("the invitation has no secret")?;
-        secrets.push((name, secret));
-    }
-    for (name, secret) in secrets {
-        let person =
-            Person::enrol(place, name, &secret).await.with_context(|| format!("{name} could not enrol"))?;
-        cast.insert(name.to_owned(), person);
-    }
-    cast.insert("cleo".to_owned(), cleo);
-    Ok(Cast(cast))
 }
 
 async fn eventually<T>(
@@ -111,7 +68,7 @@ pub async fn play(layout: Layout, store: StoreKind, sample: &Path) -> Result<()>
     let mut tell = Teller { since: Instant::now() };
     let mut place = Place::start(layout, store).await?;
     tell.done("Halligan and two real SSH hosts are up");
-    let mut cast = match enrol_everybody(&place, sample).await {
+    let mut cast = match enrol_everybody(&place, &place.catalog(sample)?, &TEAM).await {
         Ok(cast) => cast,
         Err(error) => bail!("{error:#}\n{}", place.log("server")),
     };
