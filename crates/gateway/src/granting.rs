@@ -51,7 +51,7 @@ impl Engine {
             Some(lane) => lane.lock().await,
             None => return Err(GrantError::Stopping),
         };
-        match self.leases.fence(lease.grant, lease.fencing, &signed.sha256()) {
+        match self.leases.fence(&lease) {
             Fence::Same => return Ok(()),
             Fence::Stale { seen } => {
                 return Err(GrantError::Stale { what: "lease", fencing: lease.fencing, seen });

@@ -250,8 +250,10 @@ impl Leases {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares a lease that arrived with what was seen of its grant.
-    pub fn fence(&self, grant: GrantId, fencing: u64, sha256: &str) -> Fence {
+    /// Compares a lease that arrived with what was seen of its grant. Control signs anew when it does not know whether the
+    /// first reached us: with the same number for the same person, use and deadline it is the same lease.
+    pub fn fence(&self, lease: &Lease) -> Fence {
+        let (grant, fencing) = (lease.grant, lease.fencing);
         let inner = self.lock();
         if let Some(tombstone) = inner.ended.get(&grant)
             && fencing <= tombstone.fencing
@@ -260,8 +262,12 @@ impl Leases {
         }
         match inner.by_grant.get(&grant) {
             Some(held) => {
-                let seen = held.lease().fencing;
-                if fencing == seen && held.signed().sha256() == sha256 && !held.is_shut() {
+                let old = held.lease();
+                let seen = old.fencing;
+                let same = old.deadline == lease.deadline
+                    && old.person == lease.person
+                    && old.entitlement == lease.entitlement;
+                if fencing == seen && same && !held.is_shut() {
                     Fence::Same
                 } else if fencing > seen {
                     Fence::Newer
