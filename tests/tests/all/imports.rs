@@ -20,7 +20,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("link", &["core", "ledger", "session"]),
     ("gateway", &["core", "ledger", "recording", "session", "link"]),
     ("protocol-ssh", &["core", "ledger", "recording", "session"]),
-    ("connector-ssh", &["core", "ledger", "session", "link"]),
+    ("connector", &["core", "ledger", "session", "link"]),
+    ("connector-ssh", &["core", "ledger", "session", "link", "connector"]),
+    ("connector-postgres", &["core", "session", "link", "connector", "vault"]),
+    ("vault", &["ledger"]),
     // Control writes the bundles that `verify` reads: their form is in one place.
     ("control", &["core", "catalog", "ledger", "recording", "session", "link", "store", "verify"]),
     ("notify", &["core", "control", "session"]),
@@ -43,7 +46,12 @@ const ALONE: &[&str] = &["xtask"];
 
 /// Crates that only some of ours may import, and why.
 const ONLY: &[(&[&str], &[&str], &str)] = &[
-    (&["rusqlite", "tokio-postgres", "refinery"], &["store"], "SQL of ours is in one place"),
+    (&["rusqlite", "refinery"], &["store"], "SQL of ours is in one place"),
+    (
+        &["tokio-postgres"],
+        &["store", "connector-postgres"],
+        "SQL of ours is in one place, and one connector manages users of PostgreSQL servers",
+    ),
     (
         &["axum", "axum-server", "tower", "tower-http", "utoipa-axum"],
         &["api"],
@@ -61,7 +69,11 @@ const ONLY: &[(&[&str], &[&str], &str)] = &[
     (&["serde-saphyr"], &["catalog", "control"], "the catalog is read in one place"),
     (&["argon2"], &["control"], "passwords are checked in one place"),
     (&["x25519-dalek", "zstd"], &["recording"], "recordings are sealed in one place"),
-    (&["chacha20poly1305"], &["recording", "control"], "only recordings and accounts' secrets are sealed"),
+    (
+        &["chacha20poly1305"],
+        &["recording", "control", "vault"],
+        "only recordings, accounts' secrets and the vault's are sealed",
+    ),
     (&["rcgen", "x509-parser"], &["link", "api", "testkit"], "certificates are made where TLS ends"),
     (&["anyhow"], &["testkit"], "libraries have errors with names; only programs and tests do without"),
 ];
@@ -125,7 +137,7 @@ const NEVER_REACHES: &[(&str, &[&str], &str)] = &[
             "halligan-store",
             "halligan-control",
             "halligan-api",
-            "halligan-connector-ssh",
+            "halligan-connector",
             "halligan-link",
             "rusqlite",
             "tokio-postgres",
@@ -140,7 +152,7 @@ const NEVER_REACHES: &[(&str, &[&str], &str)] = &[
             "halligan-store",
             "halligan-control",
             "halligan-api",
-            "halligan-connector-ssh",
+            "halligan-connector",
             "rusqlite",
             "tokio-postgres",
             "axum",
@@ -164,6 +176,21 @@ const NEVER_REACHES: &[(&str, &[&str], &str)] = &[
         "the connector holds a site's keys: it hears no client and decides nothing",
     ),
     (
+        "connector-postgres",
+        &[
+            "halligan-store",
+            "halligan-control",
+            "halligan-api",
+            "halligan-gateway",
+            "halligan-protocol-postgres",
+            "rusqlite",
+            "axum",
+            "reqwest",
+            "russh",
+        ],
+        "the connector can make users of databases: it hears no client and decides nothing",
+    ),
+    (
         "client",
         &[
             "halligan-store",
@@ -183,7 +210,7 @@ const NEVER_REACHES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "control",
-        &["halligan-gateway", "halligan-connector-ssh", "halligan-protocol-ssh", "halligan-api", "axum"],
+        &["halligan-gateway", "halligan-connector", "halligan-protocol-ssh", "halligan-api", "axum"],
         "control meets the other roles over the link",
     ),
 ];

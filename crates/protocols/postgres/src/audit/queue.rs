@@ -1,0 +1,109 @@
+//! What the client has sent and the server has not answered yet.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use halligan_recording::Outcome;
+
+use super::Runs;
+use super::copying::Copying;
+use super::names::{Portal, Prepared};
+use crate::codec::rows_of_tag;
+
+/// Longest joined tags of a Query with several statements, in bytes.
+const MAX_TAGS_BYTES: usize = 4096;
+
+/// One answer that is owed.
+#[derive(Debug)]
+pub enum Expected {
+    Parse {
+        name: Bytes,
+        now: Arc<Prepared>,
+        before: Option<Arc<Prepared>>,
+    },
+    Bind {
+        name: Bytes,
+        now: Arc<Portal>,
+        before: Option<Arc<Portal>>,
+    },
+    Describe {
+        statement: Option<Arc<Prepared>>,
+    },
+    CloseStatement {
+        name: Bytes,
+        before: Option<Arc<Prepared>>,
+    },
+    Execute(Box<Running>),
+    Query(Box<Running>),
+    Call(Box<Running>),
+    Sync,
+    /// No answer is owed: here COPY data of the client's passed.
+    CopyMark,
+}
+
+impl Expected {
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            Self::Execute(running) | Self::Query(running) | Self::Call(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        match self {
+            Self::Execute(running) | Self::Query(running) | Self::Call(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    pub fn into_running(self) -> Option<Running> {
+        match self {
+            Self::Execute(running) | Self::Query(running) | Self::Call(running) => Some(*running),
+            _ => None,
+        }
+    }
+}
+
+/// A statement whose end has not come.
+#[derive(Debug)]
+pub struct Running {
+    pub number: u64,
+    pub runs: Runs,
+    pub begun: u64,
+    /// Rows that went by; and those that the server says it was.
+    pub seen: u64,
+    told: Option<u64>,
+    pub tags: String,
+    pub error: Option<String>,
+    pub copy: Option<Copying>,
+}
+
+impl Running {
+    pub fn new(number: u64, runs: Runs, begun: u64) -> Self {
+        Self { number, runs, begun, seen: 0, told: None, tags: String::new(), error: None, copy: None }
+    }
+
+    /// One command of it is complete.
+    pub fn tag(&mut self, tag: &[u8]) {
+        if let Some(rows) = rows_of_tag(tag) {
+            self.told = Some(self.told.unwrap_or(0).saturating_add(rows));
+        }
+        if self.tags.len() < MAX_TAGS_BYTES {
+            if !self.tags.is_empty() {
+                self.tags.push_str("; ");
+            }
+            self.tags.push_str(&String::from_utf8_lossy(tag));
+        }
+    }
+
+    pub fn rows(&self) -> Option<u64> {
+        self.told.or((self.seen > 0).then_some(self.seen))
+    }
+
+    pub fn outcome(&mut self) -> Outcome {
+        match self.error.take() {
+            Some(reason) => Outcome::Failed { reason },
+            None => Outcome::Done,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Labels for statements: what class they are, what they change, what is risky about them.
+//!
+//! Labels only. They sort, search, alert and hold; they are never the lock, which is the database role. A parser
+//! that is not PostgreSQL's own accepts what the server refuses and the other way round, and a function's name
+//! does not say what it does. What cannot be parsed is `unknown`, which is of the highest risk.
+
+mod changes;
+mod risks;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use halligan_core::catalog::StatementClass;
+use sqlparser::ast::{ObjectType, Set, Statement};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+pub use changes::Change;
+pub use risks::Risk;
+
+use crate::lexer::{Token, TokenKind, tokens};
+
+/// A longer text is not parsed, but `unknown`.
+const MAX_PARSED_BYTES: usize = 1024 * 1024;
+/// More operators may not hang on one another: the parser's tree is as deep, and walked by recursion.
+const MAX_CHAIN: usize = 400;
+/// More brackets may not be in one another.
+const MAX_BRACKETS: usize = 40;
+/// How deep the parser may go.
+const MAX_DEPTH: usize = 45;
+/// Shapes that are remembered, and the longest of them in bytes.
+const MAX_SHAPES: usize = 2048;
+const MAX_SHAPE_BYTES: usize = 4096;
+/// Longest shape that is given out, in bytes.
+const MAX_SHOWN_SHAPE_BYTES: usize = 64 * 1024;
+
+/// What is said about a text with one statement or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// The worst of its statements.
+    pub class: StatementClass,
+    /// The text with `?` for every literal, comments left out: what it is found by.
+    pub shape: String,
+    /// What it changes, as far as it can be seen.
+    pub changes: Vec<Change>,
+    /// What is risky about it, each once.
+    pub risks: Vec<Risk>,
+    /// How many statements it has.
+    pub statements: usize,
+}
+
+/// Labels texts, and remembers the shapes it has seen.
+#[derive(Debug, Default)]
+pub struct Classifier {
+    seen: HashMap<String, Arc<Label>>,
+    /// The server's `standard_conforming_strings` is off.
+    backslashes: bool,
+}
+
+impl Classifier {
+    /// As the server tells it (ParameterStatus `standard_conforming_strings`).
+    pub fn set_backslashes(&mut self, backslashes: bool) {
+        if self.backslashes != backslashes {
+            self.seen.clear();
+        }
+        self.backslashes = backslashes;
+    }
+
+    /// Whether a backslash hides a quote in plain literals.
+    pub fn backslashes(&self) -> bool {
+        self.backslashes
+    }
+
+    /// The label of a text.
+    pub fn label(&mut self, sql: &str) -> Arc<Label> {
+        let tokens: Vec<Token<'_>> = tokens(sql, self.backslashes).collect();
+        let shape = shape(&tokens);
+        if let Some(known) = self.seen.get(&shape) {
+            return Arc::clone(known);
+        }
+        let keep = shape.len() <= MAX_SHAPE_BYTES;
+        let label = Arc::new(label(sql, &tokens, shape));
+        if keep {
+            if self.seen.len() >= MAX_SHAPES {
+                self.seen.clear();
+            }
+            self.seen.insert(label.shape.clone(), Arc::clone(&label));
+        }
+        label
+    }
+}
+
+/// What a label is made of must stand in the shape: two texts of one shape have one label.
+fn shape(tokens: &[Token<'_>]) -> String {
+    let mut shape = String::new();
+    let mut before = None;
+    for token in tokens {
+        if shape.len() > MAX_SHOWN_SHAPE_BYTES {
+            shape.push('\u{2026}');
+            break;
+        }
+        let tight = matches!(token.text, "," | ")" | ";" | "." | "]" | "[")
+            || matches!(before, None | Some("(" | "." | "["))
+            || (token.text == "("
+                && before.is_some_and(|word| word.chars().all(|c| c.is_alphanumeric() || c == '_')));
+        if !tight {
+            shape.push(' ');
+        }
+        match token.kind {
+            TokenKind::Text | TokenKind::Number | TokenKind::Unended => shape.push('?'),
+            TokenKind::Word => shape.push_str(&token.text.to_lowercase()),
+            _ => shape.push_str(token.text),
+        }
+        before = Some(token.text);
+    }
+    shape
+}
+
+fn label(sql: &str, tokens: &[Token<'_>], shape: String) -> Label {
+    let mut label =
+        Label { class: StatementClass::Read, shape, changes: Vec::new(), risks: Vec::new(), statements: 0 };
+    for statement in tokens.split(|token| token.is_mark(";")).filter(|statement| !statement.is_empty()) {
+        label.statements += 1;
+        changes::find(statement, &mut label.changes);
+        risks::find(statement, &mut label.risks);
+    }
+    label.changes.truncate(changes::MAX_CHANGES);
+    label.class = match parse(sql, tokens) {
+        Some(statements) => {
+            let worst = statements.iter().map(|statement| class_of(statement, 0)).max();
+            worst.unwrap_or(StatementClass::Read)
+        }
+        None => StatementClass::Unknown,
+    };
+    if label.class == StatementClass::Unknown {
+        label.risks.push(Risk::NotParsed);
+    }
+    let by_risk = label.risks.iter().map(|risk| risk.least_class()).max();
+    label.class = label.class.max(by_risk.unwrap_or(StatementClass::Read));
+    // `WITH x AS (DELETE …) SELECT`, `EXPLAIN ANALYZE UPDATE`, and whatever else hides in a query.
+    let by_change = label.changes.iter().map(Change::least_class).max();
+    label.class = label.class.max(by_change.unwrap_or(StatementClass::Read));
+    label
+}
+
+fn parse(sql: &str, tokens: &[Token<'_>]) -> Option<Vec<Statement>> {
+    let bad = |token: &Token<'_>| token.kind == TokenKind::Unended;
+    if sql.len() > MAX_PARSED_BYTES || tokens.iter().any(bad) || !is_shallow(tokens) {
+        return None;
+    }
+    // A fault in the parser is no reason to end a session: the text is then one that cannot be parsed.
+    let parsed = catch_unwind(AssertUnwindSafe(|| {
+        Parser::new(&PostgreSqlDialect {})
+            .with_recursion_limit(MAX_DEPTH)
+            .try_with_sql(sql)
+            .and_then(|mut parser| parser.parse_statements())
+    }));
+    parsed.ok()?.ok()
+}
+
+/// Whether the parser's tree stays shallow. Operators in a row make a tree as deep as they are many; a comma
+/// ends the row within its brackets.
+fn is_shallow(tokens: &[Token<'_>]) -> bool {
+    const LINKS: &[&str] = &[
+        "and",
+        "or",
+        "not",
+        "is",
+        "isnull",
+        "notnull",
+        "like",
+        "ilike",
+        "similar",
+        "in",
+        "between",
+        "collate",
+        "at",
+        "operator",
+        "union",
+        "except",
+        "intersect",
+        "escape",
+        "overlaps",
+        "case",
+        "join",
+        "explain",
+        "prepare",
+    ];
+    let (mut chains, mut chain, mut total) = (Vec::new(), 0_usize, 0_usize);
+    for token in tokens {
+        match (token.kind, token.text) {
+            (TokenKind::Mark, "(" | "[") => {
+                chains.push(chain);
+                chain = usize::from(token.text == "[");
+                total += chain;
+            }
+            (TokenKind::Mark, ")" | "]") => {
+                total -= chain;
+                chain = chains.pop().unwrap_or(0);
+            }
+            (TokenKind::Mark, "," | ";") => {
+                total -= chain;
+                chain = 0;
+            }
+            (TokenKind::Operator, _) | (TokenKind::Mark, ":") => {
+                chain += 1;
+                total += 1;
+            }
+            (TokenKind::Word, word) if LINKS.iter().any(|link| link.eq_ignore_ascii_case(word)) => {
+                chain += 1;
+                total += 1;
+            }
+            _ => {}
+        }
+        if total > MAX_CHAIN || chains.len() > MAX_BRACKETS {
+            return false;
+        }
+    }
+    true
+}
+
+fn class_of(statement: &Statement, depth: u8) -> StatementClass {
+    use Statement as S;
+    use StatementClass as C;
+    if depth > 8 {
+        return C::Unknown;
+    }
+    match statement {
+        // What hides in a query is found by its words: see `changes`, `risks`.
+        S::Query(_) | S::ExplainTable { .. } | S::Declare { .. } | S::Fetch { .. } | S::Close { .. } => {
+            C::Read
+        }
+        S::Explain { analyze: false, options: None, .. } => C::Read,
+        S::Explain { statement, .. } => class_of(statement, depth + 1),
+        S::Prepare { statement, .. } => class_of(statement, depth + 1),
+        S::ShowVariable { .. }
+        | S::ShowVariables { .. }
+        | S::Reset(_)
+        | S::Deallocate { .. }
+        | S::Discard { .. } => C::Read,
+        S::StartTransaction { .. } | S::Commit { .. } | S::Rollback { .. } => C::Read,
+        S::Savepoint { .. } | S::ReleaseSavepoint { .. } | S::LISTEN { .. } | S::UNLISTEN { .. } => C::Read,
+        S::Set(Set::SetRole { .. } | Set::SetSessionAuthorization(_)) => C::Privilege,
+        S::Set(_) => C::Read,
+        S::Insert(_) | S::Update(_) | S::Delete(_) | S::Merge(_) | S::Truncate(_) | S::NOTIFY { .. } => {
+            C::Write
+        }
+        S::Copy { to: true, .. } => C::Read,
+        S::Copy { .. } | S::Call(_) | S::Analyze(_) | S::Vacuum(_) | S::Lock(_) => C::Write,
+        S::CreateRole(_)
+        | S::CreateUser(_)
+        | S::AlterUser(_)
+        | S::AlterRole { .. }
+        | S::CreatePolicy(_)
+        | S::AlterPolicy(_)
+        | S::DropPolicy(_)
+        | S::CreateServer(_)
+        | S::Grant(_)
+        | S::Revoke(_)
+        | S::Deny(_)
+        | S::Load { .. } => C::Privilege,
+        S::Drop { object_type: ObjectType::Role | ObjectType::User, .. } => C::Privilege,
+        S::CreateView(_)
+        | S::CreateTable(_)
+        | S::CreateIndex(_)
+        | S::CreateOperator(_)
+        | S::CreateOperatorFamily(_)
+        | S::CreateOperatorClass(_)
+        | S::CreateTextSearch(_)
+        | S::CreateExtension(_)
+        | S::CreateCollation(_)
+        | S::CreateSchema { .. }
+        | S::CreateDatabase { .. }
+        | S::CreateFunction(_)
+        | S::CreateTrigger(_)
+        | S::CreateProcedure { .. }
+        | S::CreateSequence { .. }
+        | S::CreateDomain(_)
+        | S::CreateType { .. }
+        | S::AlterTable(_)
+        | S::AlterSchema(_)
+        | S::AlterIndex { .. }
+        | S::AlterView { .. }
+        | S::AlterFunction(_)
+        | S::AlterType(_)
+        | S::AlterCollation(_)
+        | S::AlterOperator(_)
+        | S::AlterOperatorFamily(_)
+        | S::AlterOperatorClass(_)
+        | S::AlterTextSearch(_)
+        | S::Drop { .. }
+        | S::DropFunction(_)
+        | S::DropDomain(_)
+        | S::DropProcedure { .. }
+        | S::DropExtension(_)
+        | S::DropOperator(_)
+        | S::DropOperatorFamily(_)
+        | S::DropOperatorClass(_)
+        | S::DropTrigger(_)
+        | S::Comment { .. } => C::Schema,
+        // EXECUTE runs what was prepared under a name; other dialects' statements are none here.
+        _ => C::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests;
