@@ -141,6 +141,8 @@ pub(crate) struct Engine {
     pub connect_passwords: ConnectPasswords,
     /// Makes salts until a roster brings control's key: every name has one at any time.
     pub own_salt_key: [u8; 32],
+    /// Checkpoints of control's ledger are judged one after the other.
+    pub witnessing: Mutex<()>,
     pub metrics: Metrics,
     pub runtime: tokio::runtime::Handle,
     /// Changes of one grant come one after the other: each grant has its place among these.
@@ -210,6 +212,7 @@ impl Gateway {
             seats: Mutex::default(),
             roster: RwLock::default(),
             listeners: RwLock::default(),
+            witnessing: Mutex::default(),
             metrics: Metrics::default(),
             runtime: tokio::runtime::Handle::current(),
             lanes: (0..64).map(|_| tokio::sync::Mutex::new(())).collect(),

@@ -14,6 +14,7 @@ use crate::countdown::Reading;
 use crate::engine::Engine;
 use crate::holds::Release;
 use crate::live::with_sources;
+use crate::witness;
 
 /// Live sessions in one answer.
 const PAGE: usize = 200;
@@ -93,6 +94,9 @@ impl GatewayHandler {
                 } else {
                     Response::error(format!("no statement {hold} of session {session} waits here"))
                 }
+            }
+            Request::Witness { checkpoint, old_size, proof } => {
+                witness::answer(engine, checkpoint, old_size, proof).await
             }
             Request::ListSessions { grant, after } => self.list(grant, after),
             Request::WatchNext { session, after } => self.watch(session, after).await,

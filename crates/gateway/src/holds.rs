@@ -97,12 +97,23 @@ struct Waits {
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        if self.live.holds.settle(self.hold) {
-            let (live, hold) = (Arc::clone(&self.live), self.hold);
-            self.live.engine().runtime.spawn(async move {
-                let event = not_allowed(&live, hold, "the client did not wait for it");
-                live.engine().journal.append_surely(event).await;
-            });
+        // A session that is over settles what waits in it itself, before its own end.
+        if self.live.is_dead() || !self.live.holds.settle(self.hold) {
+            return;
+        }
+        let engine = Arc::clone(self.live.engine());
+        let event = not_allowed(&self.live, self.hold, "the client did not wait for it");
+        // Handed over here and now, so that it stands before the session's end, whatever comes next.
+        match engine.journal.submit(event, true) {
+            Ok(submitted) => {
+                let synced = Arc::clone(&engine);
+                engine.runtime.spawn(async move {
+                    if let Err(error) = synced.journal.synced(submitted).await {
+                        tracing::error!("failed to record the end of a hold: {}", with_sources(&error));
+                    }
+                });
+            }
+            Err(error) => tracing::error!("failed to record the end of a hold: {}", with_sources(&error)),
         }
     }
 }

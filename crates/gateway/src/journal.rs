@@ -7,6 +7,7 @@ use std::time::Duration;
 use halligan_core::ids::Name;
 use halligan_core::time::Time;
 use halligan_ledger::{
+    Accepted, NoteError, NoteSignature,
     AuditReceipt, FileLedger, FileLedgerOptions, LedgerError, LedgerKey, LedgerSigner, LedgerStats,
 };
 use halligan_session::end_reason::printable;
@@ -81,6 +82,10 @@ impl Journal {
     /// The key that signs its checkpoints.
     pub fn key(&self) -> LedgerKey {
         self.ledger.signer().key()
+    }
+    /// Cosigns a checkpoint that was judged, at this Unix time in seconds.
+    pub fn cosign(&self, accepted: &Accepted, time: u64) -> Result<NoteSignature, NoteError> {
+        accepted.cosign(self.ledger.signer(), time)
     }
     /// Leaves.
     pub fn size(&self) -> u64 {

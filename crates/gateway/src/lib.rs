@@ -31,6 +31,7 @@ pub mod spool;
 mod stopping;
 mod threads;
 mod watchers;
+mod witness;
 
 pub use clock::{Clock, SystemClock};
 pub use engine::{Gateway, LEAST_DISK_RESERVE, Options, StartError, Status};

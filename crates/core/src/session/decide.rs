@@ -142,7 +142,17 @@ pub(crate) fn decide(
                     RefusalCode::DoesNotFit,
                     "the stored recording is not the one that the gateway's ledger names",
                 )),
-                _ => Ok(vec![Event::RecordingStored { session: *session, incident: found.incident }]),
+                _ => {
+                    let mut events =
+                        vec![Event::RecordingStored { session: *session, incident: found.incident }];
+                    // Its writer was cut off. What passed before is in it; that nothing else is missing, somebody judges.
+                    if !found.recording.complete {
+                        let mut about = About::grant(world.grant(found.grant)?);
+                        about.session = Some(*session);
+                        events.push(review::opened(context, facts, ReviewKind::AttestationGap, about));
+                    }
+                    Ok(events)
+                }
             }
         }
         Command::ReportRecordingLost { session, reason } => {

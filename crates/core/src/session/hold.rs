@@ -98,8 +98,8 @@ fn of_its_gateway<'a>(
     }
 }
 
-/// Somebody else lets the statement pass, or not. To let it pass needs a second factor for this act, and no token; to say no
-/// is easy (rule 13).
+/// Somebody else lets the statement pass, or not; never by token. To let it pass needs a second factor for this act, to say no
+/// none (rule 13).
 fn release(
     world: &World,
     facts: &Facts<'_>,
@@ -131,8 +131,8 @@ fn release(
     if context.now >= statement.until || !grant.in_force(context.now) {
         return Err(Refusal::new(RefusalCode::WrongState, "it does not wait any more"));
     }
+    context.no_token("answer for a held statement")?;
     if allow {
-        context.no_token("let a statement pass")?;
         let factor = context.own_factor(facts)?;
         let counts = facts.catalog.holds(&person, OfficeName::SecurityOfficer)
             || of_grant(world, facts, session)

@@ -137,6 +137,39 @@ fn a_lost_recording_needs_its_review_and_two_waivers() {
 }
 
 #[test]
+fn a_recording_whose_writer_was_cut_off_is_reviewed_before_the_incident_closes() {
+    let mut story = Story::begin();
+    let grant = story.open("anna", emergency("anna", "orders-host/root", "sev2")).unwrap();
+    let incident = story.incident_id().unwrap();
+    let session = story.enter(grant).unwrap();
+    let (at, gateway, sha256) = (story.now, node("gw-1"), "ab".repeat(32));
+    let reports = [
+        Command::ReportSessionEnded { session, reason: "gateway_restarted".to_owned(), at },
+        Command::ReportRecordingFinished {
+            session,
+            bytes: 10,
+            frames: 1,
+            sha256: sha256.clone(),
+            chain_head: "cd".repeat(32),
+            complete: false,
+        },
+        Command::ReportRecordingStored { session, sha256: sha256.clone() },
+        Command::ReportRecordingStored { session, sha256 },
+    ];
+    for report in reports {
+        story.run(&gateway, report).unwrap();
+    }
+    story.by("anna", Command::GiveBack { grant }).unwrap();
+    story.prove(grant).unwrap();
+    assert_eq!(story.reviews(ReviewKind::AttestationGap).len(), 1);
+    story.by("hana", Command::CloseIncident { incident }).unwrap();
+    assert_eq!(story.incident().unwrap().state, IncidentState::Closing);
+    story.judge_all("pia").unwrap();
+    story.by("hana", Command::CloseIncident { incident }).unwrap();
+    assert_eq!(story.incident().unwrap().state, IncidentState::Closed);
+}
+
+#[test]
 fn two_people_who_are_no_party_may_end_it_unproven_but_never_with_access_open() {
     let mut story = Story::begin();
     let grant = story.open("anna", emergency("anna", "orders-host/root", "sev2")).unwrap();

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
+mod databases;
 mod deadlines;
 mod disk;
 mod logins;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use halligan_core::catalog::{OnPartition, ProofPolicy, RecordingPolicy, SshCapabilities, SystemKind};
-use halligan_core::ids::{EntitlementName, GrantId, Name, RecordingId};
+use halligan_core::ids::{EntitlementName, GrantId, Name, RecordingId, SessionId};
 use halligan_core::time::{Span, Time};
 use halligan_gateway::{Clock, Gateway, Options, SystemClock};
 use halligan_link::messages::{Role, Seed};
@@ -135,7 +135,15 @@ impl Handler for Control {
 }
 
 /// A connector that signs nothing real: what it hands out is only passed through here.
-pub struct Connector;
+#[derive(Default)]
+pub struct Connector {
+    /// Database users that it made.
+    pub made: AtomicU64,
+    /// Sessions whose backends it ended.
+    pub ended: Mutex<Vec<SessionId>>,
+    /// It answers nothing about databases.
+    pub hangs: AtomicBool,
+}
 impl Handler for Connector {
     fn handle<'a>(&'a self, _: &'a PeerInfo, request: Request) -> BoxFuture<'a, Response> {
         Box::pin(async move {
@@ -147,6 +155,23 @@ impl Handler for Connector {
                         openssh: format!("certificate for {session}"),
                         serial: 42,
                     }
+                }
+                Request::IssueDatabaseUser { lease, renew, .. } => {
+                    lease.verify(&control_key().verifying_key()).unwrap();
+                    if self.hangs.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
+                    let renewed = if renew { " renewed" } else { "" };
+                    Response::DatabaseUser {
+                        user: format!("halligan_{number}{renewed}"),
+                        client_key: Seed::new([9; 32]),
+                        server_key: Seed::new([9; 32]),
+                    }
+                }
+                Request::EndDatabaseSession { session, .. } => {
+                    self.ended.lock().unwrap().push(session);
+                    Response::Ok
                 }
                 other => Response::error(other.name()),
             }
@@ -163,6 +188,7 @@ pub struct Site {
     pub gateway: Gateway,
     pub clock: Arc<Shifted>,
     pub control: Arc<Control>,
+    pub connector: Arc<Connector>,
     pub auditor: Identity,
     /// Leads from control to the gateway.
     pub from_control: Option<Peer>,
@@ -196,6 +222,7 @@ impl Site {
             gateway: started.unwrap(),
             clock,
             control: Arc::new(Control::default()),
+            connector: Arc::new(Connector::default()),
             auditor: "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33"
                 .parse()
                 .unwrap(),
@@ -231,7 +258,7 @@ impl Site {
         let (at_gateway, at_connector) = in_process(
             self.gateway.handler(),
             info("gw-1", Role::Gateway),
-            Arc::new(Connector),
+            Arc::clone(&self.connector) as Arc<dyn Handler>,
             info("con-1", Role::Connector),
         );
         self.gateway.connector_joined(at_gateway.clone());

@@ -231,7 +231,8 @@ impl Simulation {
     pub(super) fn at_a_gateway(&mut self) -> Result<(), Violation> {
         let at = self.random.below(self.gateways.len() as u64) as usize;
         let what = self.random.below(12);
-        let limit = self.random.pick(&[1, 5, 10, 60]).copied().unwrap_or(10);
+        let limit = self.random.pick(&[5, 10, 60, 240]).copied().unwrap_or(10);
+        let holds = self.random.once_in(2);
         let now = self.now;
         let (session, recording) = (self.id(), self.id());
         let Some(gateway) = self.gateways.get_mut(at) else { return Ok(()) };
@@ -269,6 +270,9 @@ impl Simulation {
                     login: "public key".to_owned(),
                     at: gateway.skew.shows(now),
                 });
+                if holds {
+                    gateway.hold(now, session, Span::minutes(limit));
+                }
             }
             5 | 6 => {
                 if let Some(session) = self.random.pick(&live).copied() {

@@ -101,6 +101,10 @@ impl Simulation {
 
     /// The next thing that somebody does.
     pub(super) fn act(&mut self) -> Option<(Actor, Command)> {
+        let urgent = self.random.once_in(3).then(|| self.about_a_held_statement()).flatten();
+        if let Some((id, command)) = urgent {
+            return Some((self.signed_in(id), command));
+        }
         let (id, command) = match self.random.below(100) {
             0..15 => {
                 let (person, file) = self.asks();
@@ -109,11 +113,7 @@ impl Simulation {
             15..50 => self.about_a_request()?,
             50..71 => self.about_a_grant()?,
             71..83 => self.about_an_incident()?,
-            83..90 => match self.about_a_held_statement() {
-                Some(found) => found,
-                None => self.about_a_review()?,
-            },
-            90..96 => self.about_a_review()?,
+            83..96 => self.about_a_review()?,
             _ => self.about_a_change(),
         };
         Some((self.signed_in(id), command))
@@ -353,8 +353,8 @@ impl Simulation {
         let may = releasers(&self.store.world, &organisation.facts(), &found, self.now);
         let may: Vec<PersonId> = may.into_iter().collect();
         let person = match self.random.below(8) {
-            0 => found.person,
-            1 => self.one_of(&APPROVERS),
+            0 | 1 => found.person,
+            2 => self.one_of(&APPROVERS),
             _ => self.one(&may),
         };
         let allow = !self.random.once_in(5);
