@@ -48,7 +48,7 @@ pub fn client(data: &[u8], cuts: &[u8]) -> Result<Seen, String> {
     }
     let mut rest = buffer.to_vec();
     rest.extend_from_slice(reads.data);
-    let early = run(ClientScanner::new(HOLD), &rest, cuts, HOLD)?;
+    let early = run(ClientScanner::new(HOLD), &rest, cuts, HOLD.max(super::MAX_AUTHENTICATION_BYTES))?;
     let mut scanner = ClientScanner::new(HOLD);
     scanner.authenticated();
     let seen = run(scanner, &rest, cuts, HOLD)?;
