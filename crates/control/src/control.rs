@@ -24,7 +24,7 @@ use crate::mirror::Mirrors;
 use crate::nodes::Nodes;
 use crate::people::throttle::Throttle;
 use crate::recordings::Recordings;
-use crate::{effects, sequencer, timers};
+use crate::{effects, sequencer, timers, witness};
 
 /// How control is set up.
 pub struct ControlOptions {
@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub checkpoint: watch::Sender<Option<String>>,
     last_time: AtomicI64,
     clock_bad: AtomicBool,
+    /// Others hold a later history; in words which.
+    pub went_back: RwLock<Option<String>>,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
     pub counts: RwLock<BTreeMap<&'static str, u64>>,
@@ -76,6 +78,7 @@ impl Control {
         let keys = Keys::load_or_make(&options.folder, &options.origin)?;
         let head = store.head().await?;
         sequencer::check_head(&store, &options.folder, &keys, &head).await?;
+        witness::check(&store, &options.folder, &keys).await?;
         let in_force = catalog::load(&store).await?;
         let mirrors = Mirrors::open(&options.folder.join("mirrors"))?;
         let recordings = Recordings::open(&options.folder.join("recordings"))?;
@@ -91,6 +94,7 @@ impl Control {
             checkpoint: watch::Sender::new(head.signed.map(|signed| signed.note)),
             last_time: AtomicI64::new(head.last_time),
             clock_bad: AtomicBool::new(false),
+            went_back: RwLock::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             counts: RwLock::default(),
@@ -106,7 +110,8 @@ impl Control {
         self.0.tasks.spawn(timers::run(self.clone(), stop.clone()));
         self.0.tasks.spawn(timers::housekeeping(self.clone(), stop.clone()));
         self.0.tasks.spawn(effects::run(self.clone(), stop.clone()));
-        self.0.tasks.spawn(sequencer::run(self.clone(), stop));
+        self.0.tasks.spawn(sequencer::run(self.clone(), stop.clone()));
+        self.0.tasks.spawn(witness::run(self.clone(), stop));
     }
 
     /// Stops: no new work, what is under way is finished, the last checkpoint is written.

@@ -64,6 +64,7 @@ impl Control {
             login_ca: vec![self.keys().login_public()?],
             people: known,
             nodes,
+            ledger_key: self.keys().ledger.key().to_string(),
             scram_salt_key: hex::encode(*self.keys().scram_salt),
         };
         SignedRoster::sign(&roster, &self.keys().lease).map_err(ControlError::local("sign the roster"))

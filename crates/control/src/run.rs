@@ -91,19 +91,34 @@ impl Control {
                 Err(ControlError::Commit(CommitError::Duplicate { answer })) => {
                     return self.repeated(wish, &answer).await;
                 }
+                // Done before, and so not to be done again: that is no refusal, if this very wish did it.
+                Err(ControlError::Refused(refusal)) => {
+                    return match self.answered(wish).await? {
+                        Some(answer) => self.repeated(wish, &answer).await,
+                        None => Err(refusal.into()),
+                    };
+                }
+                Ok(outcome) if outcome.events.is_empty() => {
+                    return match self.answered(wish).await? {
+                        Some(answer) => self.repeated(wish, &answer).await,
+                        None => Ok(outcome),
+                    };
+                }
                 other => return other,
             }
         }
         Err(ControlError::Busy)
     }
 
-    async fn attempt(&self, wish: &Wish) -> Result<Outcome, ControlError> {
-        if self.clock_is_bad() {
-            return Err(ControlError::said(
-                "decide",
-                "this node's clock is more than two seconds off the database's",
-            ));
+    async fn answered(&self, wish: &Wish) -> Result<Option<Vec<u8>>, ControlError> {
+        match &wish.idempotency {
+            Some(key) => Ok(self.store().answer(key).await?),
+            None => Ok(None),
         }
+    }
+
+    async fn attempt(&self, wish: &Wish) -> Result<Outcome, ControlError> {
+        self.may_decide()?;
         let in_force = self.in_force();
         let store = self.store();
         let mut slice = Slice::load(store, &in_force, &wish.command).await?;
@@ -211,6 +226,7 @@ impl Control {
         body: LeafBody,
         documents: Vec<DocumentWrite>,
     ) -> Result<u64, ControlError> {
+        self.may_decide()?;
         let now = self.now();
         let digests = documents
             .iter()

@@ -99,6 +99,9 @@ pub async fn run(control: Control, stop: CancellationToken) {
 
 /// Brings tiles and checkpoint up to what is committed.
 async fn sequence(control: &Control, writer: &mut Option<TileWriter>) -> Result<(), ControlError> {
+    if control.went_back().is_some() {
+        return Ok(());
+    }
     let store = control.store();
     let owner = control.options().name.as_str();
     if !store.sequencer_lock(owner, control.now().micros(), LOCK).await? {

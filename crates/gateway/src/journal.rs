@@ -7,8 +7,8 @@ use std::time::Duration;
 use halligan_core::ids::Name;
 use halligan_core::time::Time;
 use halligan_ledger::{
-    Accepted, NoteError, NoteSignature,
-    AuditReceipt, FileLedger, FileLedgerOptions, LedgerError, LedgerKey, LedgerSigner, LedgerStats,
+    Accepted, AuditReceipt, FileLedger, FileLedgerOptions, LedgerError, LedgerKey, LedgerSigner, LedgerStats,
+    NoteError, NoteSignature,
 };
 use halligan_session::end_reason::printable;
 use halligan_session::node_event::{NodeEvent, NodeLeaf};

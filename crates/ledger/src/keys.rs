@@ -106,6 +106,18 @@ impl LedgerKey {
         self.public == other.public
     }
 
+    /// The same key in its other part: as that under which its owner cosigns the checkpoints of others.
+    #[must_use]
+    pub fn as_cosigner(&self) -> Self {
+        let kind = KeyKind::CosignatureV1;
+        Self {
+            name: self.name.clone(),
+            kind,
+            id: key_id(&self.name, kind, self.public.as_bytes()),
+            public: self.public,
+        }
+    }
+
     /// Whether a signature line with this name and id claims to be of this key.
     #[must_use]
     pub fn answers_to(&self, name: &str, id: [u8; 4]) -> bool {

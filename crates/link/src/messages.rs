@@ -248,7 +248,8 @@ Request {
     "node_time" NodeTime;
     /// How is it? Answer: [`Response::Status`].
     "status" Status;
-    /// Cosign this checkpoint of the asker's ledger. Answer: [`Response::Cosigned`] or [`Response::WitnessedSize`].
+    /// Cosign this checkpoint of the asker's ledger. Answer: [`Response::Cosigned`], [`Response::WitnessedSize`] or
+    /// [`Response::OtherHistory`].
     "witness" Witness {
         /// Signed note.
         checkpoint: String,
@@ -567,6 +568,11 @@ Response {
     "cosigned" Cosigned {
         /// The cosignature line of a signed note.
         note: String,
+    };
+    /// What was shown does not continue what this witness has cosigned.
+    "other_history" OtherHistory {
+        /// The checkpoint cosigned last, with the asker's own signature: proof that it stood there.
+        checkpoint: String,
     };
     /// `old_size` was wrong; this is the size witnessed last.
     "witnessed_size" WitnessedSize {

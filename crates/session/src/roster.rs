@@ -31,6 +31,9 @@ pub struct Roster {
     /// Public keys (`ssh-ed25519 AAAA…`) of the CA that signs the certificates of `halligan login`. Such a certificate
     /// carries the person's id as key id and [`LOGIN_PRINCIPAL`] as a principal.
     pub login_ca: Vec<String>,
+    /// Verifier key of control's ledger, whose checkpoints nodes cosign. Empty from a control that has none cosigned.
+    #[serde(default)]
+    pub ledger_key: String,
     /// People who may sign in.
     pub people: Vec<RosterPerson>,
     /// Nodes that may speak on links.

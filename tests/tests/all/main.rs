@@ -3,3 +3,4 @@
 mod imports;
 mod source;
 mod spine;
+mod witness;

@@ -23,6 +23,7 @@ async fn live() -> StatusCode {
 /// It takes work: the store answers and a catalog is in force.
 #[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, body = Ready)))]
 async fn ready(State(api): State<Api>) -> Result<Json<Ready>, ApiError> {
+    api.control.may_decide()?;
     let head = api.control.store().head().await.map_err(halligan_control::ControlError::from)?;
     Ok(Json(Ready {
         ready: true,

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use halligan_control::witness::WENT_BACK_FILE;
 use halligan_core::catalog::OfficeName;
 use halligan_core::command::Actor;
 use halligan_core::leaf::{Leaf, LeafBody};
@@ -115,6 +116,17 @@ async fn carry_out(
 async fn lost(folder: &Path, store: &Store) -> anyhow::Result<Option<(std::ops::Range<u64>, String)>> {
     let head = store.head().await?;
     let mut latest = head.signed.map(|signed| (signed.size, signed.note));
+    // A gateway's proof that more was signed than anybody here remembers.
+    let shown = folder.join(WENT_BACK_FILE);
+    if let Some(bytes) = halligan_ledger::disk::read_if_present(&shown, 64 * 1024)
+        .with_context(|| format!("failed to read {}", shown.display()))?
+    {
+        let note =
+            SignedNote::parse(&String::from_utf8_lossy(&bytes)).context("failed to read a checkpoint")?;
+        let size = size_of(&note)?;
+        let first = head.size.min(size.saturating_sub(1));
+        return Ok(Some((first..size, note.to_string())));
+    }
     let tiles = TileFolder::new(folder.join("tiles"));
     if let Some(note) = tiles.checkpoint().context("failed to read the tiles")? {
         let size = size_of(&note)?;
@@ -170,7 +182,7 @@ async fn open_epoch(
 /// and this can be repeated.
 fn set_aside(folder: &Path, epoch: u64) -> anyhow::Result<()> {
     // Nodes tell everything again, and what the store lost of it comes back.
-    for name in ["tiles", "mirrors", "ledger_key"] {
+    for name in ["tiles", "mirrors", WENT_BACK_FILE, "ledger_key"] {
         let (from, to) = (folder.join(name), folder.join(format!("{name}.epoch-{epoch}")));
         if from.exists() && !to.exists() {
             fs::rename(&from, &to).with_context(|| format!("failed to set {} aside", from.display()))?;

@@ -12,6 +12,7 @@ use halligan_core::leaf::{Leaf, LeafBody};
 use halligan_core::refusal::Refusal;
 use halligan_core::session::{RecordingState, Session};
 use halligan_ledger::{Checkpoint, LedgerKey, MemoryTree, SignedNote, TileFolder, TrustPolicy, leaf_hash};
+use halligan_link::Role;
 use halligan_store::{DocumentKey, Order};
 use halligan_verify::replay::reference;
 use halligan_verify::{Contents, LedgerPart};
@@ -22,6 +23,8 @@ use crate::error::ControlError;
 use crate::run::Chain;
 
 const AT_ONCE: usize = 4096;
+/// How long gateways are waited for.
+const COSIGNING: Duration = Duration::from_secs(3);
 
 /// What an export writes.
 pub(super) struct Collected {
@@ -96,7 +99,7 @@ pub(super) async fn leaves(
     pause: Duration,
 ) -> Result<Option<Collected>, ControlError> {
     let needed = control.store().head().await?.size;
-    let checkpoint = signed_beyond(control, needed, patience, pause).await?;
+    let checkpoint = cosigned(control, signed_beyond(control, needed, patience, pause).await?).await?;
     let nodes = nodes(control, &found).await?;
     let names: BTreeSet<Name> = nodes.iter().map(|node| node.name.clone()).collect();
     let head = Checkpoint::parse(checkpoint.body()).map_err(ControlError::local("read the checkpoint"))?;
@@ -132,11 +135,19 @@ pub(super) async fn leaves(
         .map_err(ControlError::local("prove the leaves"))?;
     let mut keys = vec![control.keys().ledger.key()];
     let mut parts = BTreeMap::new();
+    let mut witnesses = Vec::new();
     for node in nodes {
+        if node.role == Role::Gateway {
+            witnesses.push((node.name.clone(), node.key.as_cosigner()));
+        }
         keys.push(node.key);
         parts.insert(node.name, node.part);
     }
-    let policy = TrustPolicy::unwitnessed(&keys).map_err(ControlError::local("write the trust policy"))?;
+    // Gateways cosign. Whoever verifies may demand a number of them in a policy of their own.
+    let witnesses: Vec<(&str, LedgerKey)> =
+        witnesses.iter().map(|(name, key)| (name.as_str(), key.clone())).collect();
+    let policy = TrustPolicy::with_witnesses(&keys, &witnesses, 0)
+        .map_err(ControlError::local("write the trust policy"))?;
     let recordings = found
         .sessions
         .values()
@@ -180,6 +191,27 @@ async fn signed_beyond(
             "none has been signed over the last leaves; is a sequencer running?",
         )
     })?
+}
+
+/// The same checkpoint, or a later one, with what gateways have cosigned; they are waited for a little, if there are any.
+async fn cosigned(control: &Control, signed: SignedNote) -> Result<SignedNote, ControlError> {
+    if !control.0.nodes.all().iter().any(|peer| peer.info().role == Role::Gateway) {
+        return Ok(signed);
+    }
+    let size = |note: &SignedNote| Checkpoint::parse(note.body()).map_or(0, |head| head.size);
+    let least = size(&signed);
+    let mut shown = control.checkpoint();
+    let wait = async {
+        loop {
+            let text = shown.borrow_and_update().clone();
+            let note = text.and_then(|text| SignedNote::parse(&text).ok());
+            if let Some(note) = note.filter(|note| note.signatures().len() > 1 && size(note) >= least) {
+                return Some(note);
+            }
+            shown.changed().await.ok()?;
+        }
+    };
+    Ok(tokio::time::timeout(COSIGNING, wait).await.ok().flatten().unwrap_or(signed))
 }
 
 /// Goes over control's ledger once: the whole tree for proofs, and the leaves that are wanted.
@@ -272,6 +304,7 @@ impl Scan {
 /// A node's part.
 struct NodePart {
     name: Name,
+    role: Role,
     key: LedgerKey,
     part: LedgerPart,
 }
@@ -288,7 +321,7 @@ async fn nodes(control: &Control, found: &Documents) -> Result<Vec<NodePart>, Co
             .await
             .map_err(ControlError::local("read a mirror"))??;
         if let Some(part) = part.filter(|part| !part.leaves.is_empty()) {
-            parts.push(NodePart { name: record.name, key, part });
+            parts.push(NodePart { name: record.name, role: record.role, key, part });
         }
     }
     Ok(parts)

@@ -3,4 +3,4 @@
 
 mod emergency;
 mod evidence;
-mod world;
+pub(crate) mod world;
