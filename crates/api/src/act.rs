@@ -9,6 +9,7 @@ use halligan_core::command::{Actor, Command};
 use serde::Serialize;
 
 use crate::answer::MadeLeaf;
+use crate::body::Wished;
 use crate::problem::ApiError;
 use crate::routes::Api;
 
@@ -36,11 +37,18 @@ impl Api {
         self.control.viewer(&caller.person)
     }
 
-    /// The actor of a command: with the factor shown for it, if a code was given, else with the sign-in's own.
-    pub async fn actor(&self, caller: &Caller, code: Option<&str>) -> Result<Actor, ApiError> {
+    /// The actor of a command: with the factor shown for it, if a code was given, else with the sign-in's own. The code is
+    /// taken here; the repetition of the same call (`wish`) is answered as if it were shown again.
+    pub async fn actor<T>(
+        &self,
+        caller: &Caller,
+        wish: &Wished<T>,
+        code: Option<&str>,
+    ) -> Result<Actor, ApiError> {
         match code.map(str::trim).filter(|code| !code.is_empty()) {
             Some(code) => {
-                let factor = self.control.step_up(caller, code, true).await?;
+                let call = wish.call(&caller.person);
+                let factor = self.control.step_up_in(caller, code, true, call.as_deref()).await?;
                 Ok(caller.actor_with(Some(factor)))
             }
             None => Ok(caller.actor()),

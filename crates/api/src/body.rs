@@ -37,6 +37,14 @@ impl<T> Wished<T> {
     }
 }
 
+impl<T> Wished<T> {
+    /// Names this very call of this person, so that the code shown in it is good for its repetition and nothing else.
+    pub fn call(&self, person: &PersonId) -> Option<String> {
+        let repetition = self.repetition.as_ref()?;
+        Some(hex::encode(Sha256::digest(format!("halligan-api-code-v1\0{person}\0{repetition}"))))
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Wished<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {

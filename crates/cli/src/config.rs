@@ -162,6 +162,10 @@ pub struct Gateway {
     pub name: String,
     /// Where people's SSH clients come in.
     pub listen: String,
+    /// Where they reach it, `host:port`, where that is another address than `listen` (all interfaces, a forwarded port).
+    /// People's machines learn it from the server. Default: `listen`; where that is all interfaces, the host of
+    /// `server.public_url`, else this machine's name.
+    pub public_address: Option<String>,
     /// Where connectors come in, in a process of its own.
     pub link_listen: String,
     /// An OpenSSH host certificate for its host key, shown to clients that know its CA.
@@ -174,6 +178,7 @@ impl Default for Gateway {
             enabled: true,
             name: "gw-1".to_owned(),
             listen: "0.0.0.0:2222".to_owned(),
+            public_address: None,
             link_listen: "127.0.0.1:7302".to_owned(),
             host_certificate: None,
         }

@@ -3,12 +3,14 @@
 //! One folder that only its owner reads (`$HALLIGAN_HOME`, else `~/.config/halligan`): `profile.json`, and beside it the
 //! SSH key with its certificate and the pinned host keys. A file that others can read is refused, not mended in silence.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use halligan_client::types::Listener;
 use halligan_client::{CertificatePrint, Client, Options, Trust};
 use halligan_core::ids::PersonId;
 use halligan_core::time::Time;
@@ -76,20 +78,25 @@ impl CertificateTimes {
     }
 }
 
-/// A gateway, as SSH clients know it.
+/// A gateway, as this machine's clients find and know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownGateway {
     /// Its name.
     pub name: String,
     /// Its site, as far as known.
     pub site: Option<String>,
-    /// `host:port`.
-    pub address: String,
-    /// Lines `ssh-ed25519 AAAA…`, or `@cert-authority ssh-ed25519 AAAA…`.
-    pub host_keys: Vec<String>,
+    /// Where clients come in, by protocol, and the keys they pin.
+    pub listeners: BTreeMap<String, Listener>,
     /// A person pinned it; the server's word does not replace it.
     #[serde(default)]
     pub pinned: bool,
+}
+
+impl KnownGateway {
+    /// Where `ssh` comes in, if it is known by a key.
+    pub fn ssh(&self) -> Option<&Listener> {
+        self.listeners.get("ssh").filter(|listener| !listener.host_keys.is_empty())
+    }
 }
 
 impl KnownBy {

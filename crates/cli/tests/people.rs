@@ -186,13 +186,11 @@ async fn from_the_first_enrolment_to_a_request_and_out_again() {
     anna.says(&["incident", "note", "INC-1", "monitoring shows waiting statements"]);
     assert!(anna.says(&["incident", "show", "INC-1"]).contains("waiting statements"));
 
-    // The way to a session: the gateway as the server printed it, pinned; then the doctor has nothing to complain of.
+    // The way to a session: the server has said where the gateway is and by which key it is known.
     let (gateway, key) = (addresses["ssh"].as_str().unwrap(), addresses["ssh_host_key"].as_str().unwrap());
-    let code = anna.code();
-    let password = anna.home.join("password");
-    let mut login = vec!["login", "--totp", &code, "--password-file", password.to_str().unwrap()];
-    login.extend(["--gateway", gateway, "--gateway-key", key]);
-    anna.says(&login);
+    let kept = fs::read_to_string(anna.home.join("known_hosts")).unwrap();
+    let (host, port) = gateway.rsplit_once(':').unwrap();
+    assert_eq!(kept, format!("[{host}]:{port} {key}\n"));
     let report = anna.json(&["doctor"]);
     let bad: Vec<&Value> =
         report.as_array().unwrap().iter().filter(|finding| finding["state"] == "fail").collect();
@@ -204,8 +202,28 @@ async fn from_the_first_enrolment_to_a_request_and_out_again() {
     let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.contains("no active grant"), "{refused}");
     assert!(!refused.contains("Host key verification failed"), "{refused}");
+    // What she pins by hand goes before the server's word, until she pins otherwise.
+    let (code, password) = (anna.code(), anna.home.join("password"));
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    let mut login = vec!["login", "--totp", &code, "--password-file", password.to_str().unwrap()];
+    login.extend(["--gateway", gateway, "--gateway-key", other]);
+    anna.says(&login);
+    assert_eq!(
+        fs::read_to_string(anna.home.join("known_hosts")).unwrap(),
+        format!("[{host}]:{port} {other}\n")
+    );
+    let refused = anna.run(&["ssh", "shop-host/operate", "true"]);
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.contains("Host key verification failed"), "{refused}");
 
     anna.says(&["logout"]);
     assert!(anna.fails(1, &["whoami"]).contains("next: sign in with `halligan login`"));
     assert!(!anna.home.join("id_ed25519-cert.pub").exists());
+
+    // The server is gone: what is at hand leads to the gateway still (which is gone with it here, so ssh says so).
+    server.kill().unwrap();
+    let away = cleo.run(&["ssh", "shop-host/operate", "true"]);
+    let away = String::from_utf8_lossy(&away.stderr).into_owned();
+    assert!(away.contains("going on with the key and certificate at hand"), "{away}");
+    assert!(away.contains(&format!("port {port}: Connection refused")), "{away}");
 }

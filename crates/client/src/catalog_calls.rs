@@ -45,7 +45,7 @@ impl Client {
         let which: String = url::form_urlencoded::byte_serialize(which.as_bytes()).collect();
         self.download(&format!("incidents/{which}/evidence"), sink).await
     }
-    /// Gateways, with the keys that SSH clients pin.
+    /// Gateways, with where clients come in and the keys that they pin.
     pub async fn gateways(&self) -> Answer<Vec<GatewayView>> {
         self.get("gateways").await
     }

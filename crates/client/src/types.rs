@@ -5,7 +5,7 @@
 
 mod which;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use halligan_core::catalog::{
     Durations, LadderStep, OfficeName, RecordingClass, Scenario, System, SystemKind,
@@ -817,7 +817,7 @@ bodies! {
         /// A code for this act.
         totp: String,
     }
-    /// A gateway, as people's SSH clients know it.
+    /// A gateway, as people's clients find and know it.
     GatewayView {
         /// Its name.
         #[cfg_attr(feature = "schema", schema(value_type = String))]
@@ -825,9 +825,17 @@ bodies! {
         /// Its site.
         #[cfg_attr(feature = "schema", schema(value_type = String))]
         site: Name,
-        /// Where SSH clients come in, `host:port`.
+        /// It is connected to the node that answers.
+        connected: bool,
+        /// Where it takes clients in, by protocol: `ssh`, `postgres`.
+        listeners: BTreeMap<String, Listener>,
+    }
+    /// Where a gateway takes clients of one protocol in.
+    Listener {
+        /// `host:port`.
         address: String,
-        /// Its host keys, `ssh-ed25519 AAAA…`, or `@cert-authority ssh-ed25519 AAAA…`.
+        /// SSH: its host keys, `ssh-ed25519 AAAA…`, or `@cert-authority ssh-ed25519 AAAA…`.
+        #[serde(default)]
         host_keys: Vec<String>,
     }
     /// `POST /catalog/systems`: systems that are not in force yet.

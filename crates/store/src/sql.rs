@@ -56,6 +56,7 @@ pub(crate) const UNLOCK: &str = "DELETE FROM locks WHERE id = $1 AND owner = $2"
 pub(crate) const META_GET: &str = "SELECT body FROM meta WHERE id = $1";
 pub(crate) const META_PUT: &str =
     "INSERT INTO meta (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body";
+pub(crate) const ANSWER: &str = "SELECT answer FROM answers WHERE id = $1";
 pub(crate) const FORGET_ANSWERS: &str = "DELETE FROM answers WHERE created < $1";
 
 #[cfg(test)]
@@ -83,6 +84,7 @@ mod tests {
             UNLOCK,
             META_GET,
             META_PUT,
+            ANSWER,
             FORGET_ANSWERS,
         ] {
             let used: Vec<usize> = text.split('$').skip(1).map(|rest| rest[..1].parse().unwrap()).collect();
@@ -109,6 +111,7 @@ mod tests {
             OUTBOX_DONE,
             OUTBOX_RETRY,
             META_GET,
+            ANSWER,
             FORGET_ANSWERS,
         ] {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();

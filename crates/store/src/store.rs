@@ -248,6 +248,12 @@ impl Store {
             .map(drop)
     }
 
+    /// What a commit with this idempotency key was answered with, if there was one.
+    pub async fn answer(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut rows = self.read(sql::ANSWER, vec![key.into()]).await?;
+        rows.pop().map(|mut row| row.bytes()).transpose()
+    }
+
     /// How much waits in the outbox, and since when.
     pub async fn outbox_stats(&self) -> Result<OutboxStats, StoreError> {
         let mut rows = self.read(sql::OUTBOX_STATS, Vec::new()).await?;

@@ -74,7 +74,7 @@ async fn extend(
 ) -> Result<Done<RequestView>, ApiError> {
     let grant = id("grant", &grant)?;
     api.viewer(&caller).grant(grant).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let ExtendWish { duration, reason, .. } = wish.value;
     let done = api.run(actor, Command::Extend { grant, duration, reason }, idempotency).await;
@@ -113,7 +113,7 @@ async fn with_reason(
 ) -> Result<Done<GrantView>, ApiError> {
     let grant = id("grant", grant)?;
     api.viewer(&caller).grant(grant).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     api.act_on_grant(&caller, grant, actor, command(grant, wish.value.reason), idempotency).await
 }
@@ -175,7 +175,7 @@ async fn keep(
 ) -> Result<Done<GrantView>, ApiError> {
     let grant = id("grant", &grant)?;
     api.viewer(&caller).grant(grant).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let KeepWish { until, reason, .. } = wish.value;
     api.act_on_grant(&caller, grant, actor, Command::KeepGrant { grant, until, reason }, idempotency).await

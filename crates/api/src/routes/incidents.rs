@@ -129,7 +129,7 @@ async fn close_unproven(
     wish: Wished<ReasonWish>,
 ) -> Result<Done<IncidentView>, ApiError> {
     api.viewer(&caller).incident(&incident).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let key = wish.idempotency(&caller.person, 0);
     let reason = wish.value.reason;
     act(api, caller, &incident, actor, key, |incident| Command::CloseUnproven { incident, reason }).await
@@ -144,7 +144,7 @@ async fn reopen(
     wish: Wished<ReasonWish>,
 ) -> Result<Done<IncidentView>, ApiError> {
     api.viewer(&caller).incident(&incident).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let key = wish.idempotency(&caller.person, 0);
     let reason = wish.value.reason;
     act(api, caller, &incident, actor, key, |incident| Command::Reopen { incident, reason }).await

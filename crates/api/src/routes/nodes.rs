@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use halligan_client::types::{JoinTokenMade, JoinTokenWish, NodeView, Totp};
+use halligan_client::types::{GatewayView, JoinTokenMade, JoinTokenWish, Listener, NodeView, Totp};
 use halligan_core::catalog::OfficeName;
 use halligan_link::{PeerInfo, Role};
 use utoipa_axum::router::OpenApiRouter;
@@ -15,7 +15,11 @@ use crate::caller::{Person, Reader};
 use crate::problem::ApiError;
 
 pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(join_token)).routes(routes!(expel))
+    OpenApiRouter::new()
+        .routes(routes!(gateways))
+        .routes(routes!(list))
+        .routes(routes!(join_token))
+        .routes(routes!(expel))
 }
 
 const fn word(role: Role) -> &'static str {
@@ -24,6 +28,25 @@ const fn word(role: Role) -> &'static str {
         Role::Gateway => "gateway",
         Role::Connector => "connector",
     }
+}
+
+/// Gateways, with where clients come in and the keys that they pin: keep them, and the way in is known when this server
+/// cannot be asked.
+#[utoipa::path(get, path = "/gateways", tag = "nodes", responses((status = 200, body = Vec<GatewayView>)))]
+async fn gateways(
+    State(api): State<Api>,
+    Reader(_caller): Reader,
+) -> Result<Json<Vec<GatewayView>>, ApiError> {
+    let listener = |(protocol, at): (String, halligan_link::messages::ClientListener)| {
+        (protocol, Listener { address: at.address, host_keys: at.host_keys })
+    };
+    let found = api.control.gateways().await?.into_iter().map(|(record, connected)| GatewayView {
+        name: record.name,
+        site: record.site,
+        connected,
+        listeners: record.listeners.into_iter().map(listener).collect(),
+    });
+    Ok(Json(found.collect()))
 }
 
 /// Nodes that joined.

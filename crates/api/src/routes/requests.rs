@@ -60,7 +60,7 @@ async fn file(
     if asked.entitlements.is_empty() || asked.entitlements.len() > MOST_IN_BATCH {
         return Err(ApiError::malformed(format!("ask for 1 to {MOST_IN_BATCH} entitlements at one time")));
     }
-    let actor = api.actor(&caller, asked.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, asked.totp.as_deref()).await?;
     let mut incident = match &asked.incident {
         Some(text) => Some(api.incident_or_ghost(&caller, text).await?),
         None => None,
@@ -253,7 +253,7 @@ async fn decide(
 ) -> Result<Done<RequestView>, ApiError> {
     let request = id("request", request)?;
     api.viewer(&caller).request(request).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let DecisionWish { version, reason, .. } = wish.value;
     let command = Command::Decide { request, verdict, version, reason };
@@ -338,7 +338,7 @@ async fn escalate(
 ) -> Result<Done<RequestView>, ApiError> {
     let request = id("request", &request)?;
     let seen = api.viewer(&caller).request(request).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let EscalateWish { severity, scenario, criteria_confirmed, incident, reason, .. } = wish.value;
     let incident = match incident {
@@ -362,7 +362,7 @@ async fn bypass(
 ) -> Result<Done<RequestView>, ApiError> {
     let request = id("request", &request)?;
     api.viewer(&caller).request(request).await?;
-    let actor = api.actor(&caller, Some(&wish.value.totp)).await?;
+    let actor = api.actor(&caller, &wish, Some(&wish.value.totp)).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let BypassWish { reason, confirmation, .. } = wish.value;
     let command = Command::Bypass { request, reason, confirmation };
@@ -389,7 +389,7 @@ async fn approve_batch(
     wish: Wished<BatchApproval>,
 ) -> Result<Done<Vec<FiledItem>>, ApiError> {
     let seen = api.viewer(&caller).batch(id("batch", &batch)?).await?;
-    let actor = api.actor(&caller, Some(&wish.value.totp)).await?;
+    let actor = api.actor(&caller, &wish, Some(&wish.value.totp)).await?;
     let mut items = Vec::new();
     let mut leaf = None;
     for (part, wanted) in wish.value.requests.iter().enumerate().take(MOST_IN_BATCH) {

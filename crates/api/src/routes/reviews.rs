@@ -91,7 +91,7 @@ async fn judge(
     wish: Wished<JudgeWish>,
 ) -> Result<Done<ReviewView>, ApiError> {
     api.viewer(&caller).review(id("review", &review)?).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let key = wish.idempotency(&caller.person, 0);
     let said = wish.value;
     let answers = Answers {

@@ -61,7 +61,7 @@ async fn with_reason(
 ) -> Result<Done<SessionView>, ApiError> {
     let session = id("session", session)?;
     api.viewer(&caller).session(session).await?;
-    let actor = api.actor(&caller, wish.value.totp.as_deref()).await?;
+    let actor = api.actor(&caller, &wish, wish.value.totp.as_deref()).await?;
     let idempotency = wish.idempotency(&caller.person, 0);
     let done = api.run(actor, command(session, wish.value.reason), idempotency).await;
     let leaf = done.map_err(|error| error.shown(session))?.leaf;

@@ -9,6 +9,7 @@
 )]
 
 mod http;
+mod killed;
 mod matrix;
 mod openapi;
 mod rows;

@@ -72,6 +72,7 @@ pub fn rows(world: &World) -> Vec<Row> {
             words(r#"{"secret": "enrol_00", "password": "correct horse battery", "totp": "000000"}"#),
         ),
         post("/enrolments/{id}/confirm", "/enrolments/0000000000000000/confirm".into(), totp.clone()),
+        get("/gateways", "/gateways".into()),
         get("/grants", "/grants?which=all".into()),
         get("/grants/{id}", format!("/grants/{grant}")),
         post(

@@ -450,22 +450,36 @@ impl Prepared {
 
     /// A running copy. Its clock stands where the preparation ended.
     pub async fn open(&self) -> World {
-        let folder = tempfile::tempdir().unwrap();
-        copy(self.folder.path(), folder.path());
+        let folder = self.copy();
         let clock = TestClock::at(self.facts.clock);
         let control = open(folder.path(), clock.clone()).await;
         let stop = CancellationToken::new();
         tokio::spawn(sequencer::run(control.clone(), stop.clone()));
-        let serving = Serving {
-            address: "127.0.0.1:0".parse().unwrap(),
-            certificate: None,
-            router: router(control.clone()),
-        };
-        let served = serve(serving).unwrap();
+        let served = served(&control);
         let address = served.address;
         let facts = self.facts.clone();
         World { control, clock, facts, address, served: Some(served), stop, _folder: folder }
     }
+
+    /// A copy that nothing runs on.
+    pub fn copy(&self) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        copy(self.folder.path(), folder.path());
+        folder
+    }
+}
+
+fn served(control: &Control) -> Served {
+    let address = "127.0.0.1:0".parse().unwrap();
+    serve(Serving { address, certificate: None, router: router(control.clone()) }).unwrap()
+}
+
+/// Serves the world in this folder, its clock standing at `at`, until the process is killed. Says where.
+pub async fn serve_until_killed(folder: &Path, at: i64) {
+    let control = open(folder, TestClock::at(at)).await;
+    let served = served(&control);
+    println!("\nready {}", served.address);
+    tokio::time::sleep(Duration::from_secs(120)).await;
 }
 
 /// Waits until a checkpoint covers everything.

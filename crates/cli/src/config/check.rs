@@ -103,6 +103,14 @@ impl Config {
                 wrong.push((key, "write an address and a port, `127.0.0.1:7300`".to_owned()));
             }
         }
+        if let Some(address) = &self.gateway.public_address
+            && crate::people::ssh::split_address(address).is_none()
+        {
+            wrong.push((
+                "gateway.public_address",
+                "write a host and a port, `halligan.example.org:2222`".to_owned(),
+            ));
+        }
         if self.server.plain_http && !address_of(&self.server.listen).is_some_and(|at| at.ip().is_loopback())
         {
             wrong.push((

@@ -253,7 +253,7 @@ mod tests {
             write("[server]\nname = \"a\"\n\n[gateway]\nlisten = \"0.0.0.0:22\"\nlissten_link = \"x\"\n");
         let said = load(Some(&path), &Overrides::default()).unwrap_err().to_string();
         assert!(said.contains("halligan.toml:6:1: unknown key `lissten_link`"), "{said}");
-        assert!(said.contains("known here: enabled, name, listen, link_listen"), "{said}");
+        assert!(said.contains("known here: enabled, name, listen, public_address, link_listen"), "{said}");
         let (_folder, path) = write("[sever]\nname = \"a\"\n");
         let said = load(Some(&path), &Overrides::default()).unwrap_err().to_string();
         assert!(said.contains(":1:") && said.contains("did you mean `server`?"), "{said}");

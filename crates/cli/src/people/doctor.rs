@@ -109,12 +109,14 @@ async fn all(desk: &Desk, profile: &Profile, findings: &mut Findings) {
         findings.warn(
             "gateways",
             "none is known, so `halligan ssh` has nowhere to go",
-            "halligan login --gateway HOST:PORT --gateway-key \"ssh-ed25519 AAAA…\"",
+            "halligan login asks the server for them; it knows none? set gateway.public_address in the gateway's configuration",
         );
     }
     for gateway in &profile.gateways {
         let check = format!("gateway {}", printable(&gateway.name));
-        self::gateway(&check, &gateway.address, &gateway.host_keys, findings).await;
+        if let Some(at) = gateway.ssh() {
+            self::gateway(&check, &at.address, &at.host_keys, findings).await;
+        }
     }
 }
 

@@ -65,12 +65,6 @@ pub fn asks_for_factor(error: &ClientError) -> bool {
     error.code() == Some("second_factor")
 }
 
-/// This server does not have that call.
-pub fn is_unknown_call(error: &ClientError) -> bool {
-    matches!(error.status(), Some(404 | 405 | 501))
-        || matches!(error, ClientError::Answer { why, .. } if why.contains("404"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

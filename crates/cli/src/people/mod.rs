@@ -23,7 +23,7 @@ mod review;
 mod sessions;
 mod show;
 mod sign_in;
-mod ssh;
+pub mod ssh;
 mod tasks;
 mod views;
 

@@ -1,17 +1,18 @@
 //! Signing in and out, and where one is signed in.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use halligan_client::types::{Me, SignInView, SignInWish};
+use halligan_client::types::{Listener, Me, SignInView, SignInWish};
 use halligan_client::{CertificatePrint, Client, look_at_certificate};
 use halligan_core::ids::PersonId;
 
 use super::ask;
 use super::desk::Desk;
-use super::failure::{is_unknown_call, said};
+use super::failure::said;
 use crate::output::{Look, printable};
 use crate::profile::{CertificateTimes, Home, KnownBy, KnownGateway, Profile};
 
@@ -36,7 +37,7 @@ pub struct Login {
     /// Believe servers with a certificate of this authority (PEM).
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Pin a gateway by hand, `HOST:PORT`, for times when the server cannot be asked; needs --gateway-key.
+    /// Pin a gateway by hand, `HOST:PORT`, against what the server says; needs --gateway-key.
     #[arg(long, value_name = "ADDRESS", requires = "gateway_key")]
     gateway: Option<String>,
     /// The gateway's host key, `ssh-ed25519 AAAA…`.
@@ -162,12 +163,15 @@ fn pin(profile: &mut Profile, address: &str, key: &str) -> anyhow::Result<()> {
         return Err(wrong("its address is not HOST:PORT"));
     }
     let key = super::ssh::host_key_line(key).ok_or_else(|| wrong("its key is no OpenSSH public key"))?;
-    profile.gateways.retain(|gateway| gateway.address != address);
+    let at = |gateway: &KnownGateway| gateway.ssh().is_some_and(|known| known.address == address);
+    profile.gateways.retain(|gateway| !at(gateway));
     profile.gateways.push(KnownGateway {
         name: "pinned".to_owned(),
         site: None,
-        address: address.to_owned(),
-        host_keys: vec![key],
+        listeners: BTreeMap::from([(
+            "ssh".to_owned(),
+            Listener { address: address.to_owned(), host_keys: vec![key] },
+        )]),
         pinned: true,
     });
     Ok(())
@@ -199,16 +203,19 @@ pub async fn refresh_ssh(
             let told = gateways.into_iter().map(|gateway| KnownGateway {
                 name: gateway.name.to_string(),
                 site: Some(gateway.site.to_string()),
-                address: gateway.address,
-                host_keys: gateway.host_keys,
+                listeners: gateway.listeners,
                 pinned: false,
             });
-            let pinned: Vec<String> =
-                profile.gateways.iter().map(|gateway| gateway.address.clone()).collect();
-            profile.gateways.extend(told.filter(|gateway| !pinned.contains(&gateway.address)));
+            let address = |gateway: &KnownGateway| gateway.ssh().map(|known| known.address.clone());
+            let pinned: Vec<String> = profile.gateways.iter().filter_map(address).collect();
+            profile.gateways.extend(told.map(|mut gateway| {
+                // What a person pinned goes before the server's word.
+                if address(&gateway).is_some_and(|address| pinned.contains(&address)) {
+                    gateway.listeners.remove("ssh");
+                }
+                gateway
+            }));
         }
-        // A server that does not say them: those that were pinned by hand remain.
-        Err(error) if is_unknown_call(&error) => {}
         Err(error) => return Err(anyhow::Error::new(error).context("failed to ask for the gateways")),
     }
     super::ssh::write_known_hosts(home, profile)?;

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use halligan_client::ClientError;
-use halligan_client::types::{Paging, Which};
+use halligan_client::types::{Listener, Paging, Which};
 use halligan_core::grant::GrantState;
 use halligan_core::ids::EntitlementName;
 
@@ -83,29 +83,28 @@ impl Ssh {
         Ok(mine.map(|view| view.gateways.clone()).unwrap_or_default())
     }
 
-    fn choose<'a>(&self, profile: &'a Profile, connected: &[String]) -> anyhow::Result<&'a KnownGateway> {
-        let known = profile.gateways.iter().filter(|gateway| !gateway.host_keys.is_empty());
-        let mut found: Vec<&KnownGateway> = match &self.gateway {
-            Some(wanted) => {
-                known.filter(|gateway| gateway.name == *wanted || gateway.address == *wanted).collect()
-            }
-            None => known.collect(),
+    fn choose<'a>(&self, profile: &'a Profile, connected: &[String]) -> anyhow::Result<&'a Listener> {
+        let known = profile.gateways.iter().filter_map(|gateway| Some((gateway, gateway.ssh()?)));
+        let wanted = |(gateway, at): &(&KnownGateway, &Listener)| {
+            self.gateway.as_ref().is_none_or(|wanted| gateway.name == *wanted || at.address == *wanted)
         };
+        let mut found: Vec<(&KnownGateway, &Listener)> = known.filter(wanted).collect();
         // Those that hold the grant's lease first, then those that a person pinned.
-        found.sort_by_key(|gateway| (!connected.contains(&gateway.name), !gateway.pinned));
-        found.first().copied().ok_or_else(|| {
+        found.sort_by_key(|(gateway, _)| (!connected.contains(&gateway.name), !gateway.pinned));
+        found.first().map(|(_, at)| *at).ok_or_else(|| {
             let which =
                 self.gateway.as_deref().map(|name| format!(" {}", printable(name))).unwrap_or_default();
             said(
                 format!("failed to find the gateway{which}: no address and host key is known for it"),
-                "pin it: halligan login --gateway HOST:PORT --gateway-key \"ssh-ed25519 AAAA…\"",
+                "sign in again with `halligan login`, which asks the server for it; or pin it: halligan login --gateway \
+                 HOST:PORT --gateway-key \"ssh-ed25519 AAAA…\"",
             )
         })
     }
 }
 
 /// What makes stock `ssh` use this key, this certificate, and believe no other host key.
-fn options(home: &Home, gateway: &KnownGateway) -> anyhow::Result<Vec<String>> {
+fn options(home: &Home, gateway: &Listener) -> anyhow::Result<Vec<String>> {
     let (_, port) = split_address(&gateway.address)
         .ok_or_else(|| said(format!("{} is no address", printable(&gateway.address)), "write HOST:PORT"))?;
     let option = |name: &str, value: &dyn std::fmt::Display| format!("-o{name}={value}");
@@ -131,7 +130,7 @@ pub fn write_known_hosts(home: &Home, profile: &Profile) -> anyhow::Result<()> {
 
 fn known_hosts(gateways: &[KnownGateway]) -> String {
     let mut text = String::new();
-    for gateway in gateways {
+    for gateway in gateways.iter().filter_map(KnownGateway::ssh) {
         let Some((host, port)) = split_address(&gateway.address) else { continue };
         let host = if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
         for line in gateway.host_keys.iter().filter_map(|line| host_key_line(line)) {
@@ -186,7 +185,7 @@ pub async fn config(desk: &Desk) -> anyhow::Result<()> {
     if blocks.is_empty() {
         return Err(said(
             "failed to write ssh's configuration: no gateway is known",
-            "sign in with `halligan login`, or pin one with --gateway and --gateway-key",
+            "sign in with `halligan login`, which asks the server for them",
         ));
     }
     desk.print(&serde_json::json!({ "ssh_config": blocks }), |_| blocks.clone())
@@ -194,8 +193,9 @@ pub async fn config(desk: &Desk) -> anyhow::Result<()> {
 
 fn config_blocks(home: &Home, gateways: &[KnownGateway]) -> String {
     let mut text = String::new();
-    for (index, gateway) in gateways.iter().enumerate() {
-        let Some((host, port)) = split_address(&gateway.address) else { continue };
+    let known = gateways.iter().filter_map(|gateway| Some((gateway, gateway.ssh()?)));
+    for (index, (gateway, at)) in known.enumerate() {
+        let Some((host, port)) = split_address(&at.address) else { continue };
         let plain = gateway.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         let name = if plain { format!(" halligan-{}", gateway.name) } else { String::new() };
         let first = if index == 0 { "halligan" } else { "" };
@@ -242,6 +242,8 @@ impl Password {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
@@ -250,8 +252,13 @@ mod tests {
         KnownGateway {
             name: "gw-1".to_owned(),
             site: None,
-            address: address.to_owned(),
-            host_keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            listeners: BTreeMap::from([(
+                "ssh".to_owned(),
+                Listener {
+                    address: address.to_owned(),
+                    host_keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+                },
+            )]),
             pinned: false,
         }
     }

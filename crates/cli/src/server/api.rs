@@ -61,7 +61,8 @@ fn certificate(config: &Config) -> anyhow::Result<Certificate> {
     Ok(Certificate::load_or_make(&config.control_folder(), &names)?)
 }
 
-fn host_of(url: Option<&str>) -> Option<String> {
+/// The host of a URL, without brackets.
+pub fn host_of(url: Option<&str>) -> Option<String> {
     let (_, rest) = url?.split_once("://")?;
     let host = rest.split('/').next()?;
     // An IPv6 address stands in brackets.

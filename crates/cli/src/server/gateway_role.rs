@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use halligan_control::Control;
 use halligan_core::ids::Name;
 use halligan_gateway::{Gateway, Options, SystemClock};
+use halligan_link::messages::{ClientListener, SSH};
 use halligan_link::{NodeKey, PeerInfo, Role, RootFile, in_process};
 use halligan_protocol_ssh::{SshConfig, SshListener};
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::api::host_of;
 use super::local_links;
 use super::process::make_private;
 use super::stop::Stop;
@@ -60,6 +62,9 @@ impl GatewayRole {
         ssh.drain = Duration::from_secs(config.server.drain_seconds);
         let listener = SshListener::bind(ssh, Arc::new(gateway.clone())).await?;
         let (at, host_key) = (listener.local_addr(), listener.host_key_openssh().to_owned());
+        let listener_at = public_address(config, at)?;
+        tracing::info!(address = listener_at, "people's SSH clients are told to come here");
+        gateway.listens(SSH, ClientListener { address: listener_at, host_keys: vec![host_key.clone()] });
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(listener.serve(shutdown.clone()));
         Ok(Self { gateway, ssh: at, host_key, serving, shutdown, link: None })
@@ -100,6 +105,26 @@ impl GatewayRole {
         }
         drop(self.link);
     }
+}
+
+/// Where people reach what listens at `bound`. A listener on all interfaces has no address of its own.
+fn public_address(config: &Config, bound: SocketAddr) -> anyhow::Result<String> {
+    if let Some(address) = &config.gateway.public_address {
+        return Ok(address.clone());
+    }
+    if !bound.ip().is_unspecified() {
+        return Ok(bound.to_string());
+    }
+    let host = match host_of(config.server.public_url.as_deref()) {
+        Some(host) => host,
+        None => {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .context("failed to learn this machine's name; set gateway.public_address")?;
+            name.trim().to_owned()
+        }
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Ok(format!("{host}:{}", bound.port()))
 }
 
 /// How it is, for operators.

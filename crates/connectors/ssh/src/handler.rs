@@ -57,6 +57,7 @@ impl ConnectorHandler {
             roster: self.roster.borrow().as_ref().map_or(0, |roster| roster.serial),
             ledger_key: journal.ledger().signer().key().to_string(),
             leases: Vec::new(),
+            listeners: std::collections::BTreeMap::new(),
         }
     }
 

@@ -158,7 +158,7 @@ impl Control {
             return Ok(None);
         }
         match code {
-            Some(code) => self.burn_totp(person, code, false).await,
+            Some(code) => self.burn_totp(person, code, false, None).await,
             None => Ok(None),
         }
     }
@@ -179,13 +179,23 @@ impl Control {
     }
 
     /// Takes an authenticator's code, once. `None` if it is wrong or was used.
+    ///
+    /// `call` names the very call (who, where, its words and its idempotency key) that shows the code. What the code was
+    /// good for is kept under it in the same commit: if this process dies before the call is carried out, its repetition
+    /// is known by it, while the code opens nothing else.
     pub async fn burn_totp(
         &self,
         person: &PersonId,
         code: &str,
         for_this_act: bool,
+        call: Option<&str>,
     ) -> Result<Option<FactorUse>, ControlError> {
         for _ in 0..8 {
+            if let Some(call) = call
+                && let Some(kept) = self.store().answer(call).await?
+            {
+                return parse(&DocumentKey::new("answer", "shown"), &kept).map(Some);
+            }
             let (mut secrets, document) = self.secrets(person).await?;
             let Some(secret) = &secrets.totp else { return Ok(None) };
             let raw = Zeroizing::new(
@@ -197,27 +207,22 @@ impl Control {
                 return Ok(None);
             };
             secrets.totp_last_step = step;
-            let write = self.seal(person, &secrets, document.as_ref())?;
+            let account = self.account(person).await?;
+            let enrolled_at = account.and_then(|(account, _)| account.totp_enrolled_at).unwrap_or(now);
+            let factor = FactorUse { kind: FactorKind::Totp, at: now, enrolled_at, for_this_act };
+            let idempotency = match call {
+                Some(call) => Some((call.to_owned(), bytes(&factor)?)),
+                None => None,
+            };
             let commit = halligan_store::Commit {
-                documents: vec![write],
+                documents: vec![self.seal(person, &secrets, document.as_ref())?],
                 commit_time: now.micros(),
+                idempotency,
                 ..Default::default()
             };
             match self.store().commit(commit).await {
-                Ok(_) => {
-                    let enrolled_at = self
-                        .account(person)
-                        .await?
-                        .and_then(|(account, _)| account.totp_enrolled_at)
-                        .unwrap_or(now);
-                    return Ok(Some(FactorUse {
-                        kind: FactorKind::Totp,
-                        at: now,
-                        enrolled_at,
-                        for_this_act,
-                    }));
-                }
-                Err(CommitError::Conflict { .. }) => {}
+                Ok(_) => return Ok(Some(factor)),
+                Err(CommitError::Conflict { .. } | CommitError::Duplicate { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -231,6 +236,17 @@ impl Control {
         code: &str,
         for_this_act: bool,
     ) -> Result<FactorUse, ControlError> {
+        self.step_up_in(caller, code, for_this_act, None).await
+    }
+
+    /// As [`Control::step_up`], for a call that is known when it is repeated; see [`Control::burn_totp`].
+    pub async fn step_up_in(
+        &self,
+        caller: &Caller,
+        code: &str,
+        for_this_act: bool,
+        call: Option<&str>,
+    ) -> Result<FactorUse, ControlError> {
         let now = self.now();
         let name = format!("totp {}", caller.person);
         let wait = self.0.throttle.wait(&name, None, now);
@@ -241,7 +257,7 @@ impl Control {
             )
             .into());
         }
-        match self.burn_totp(&caller.person, code, for_this_act).await? {
+        match self.burn_totp(&caller.person, code, for_this_act, call).await? {
             Some(factor) => {
                 self.0.throttle.worked(&name);
                 if !for_this_act {

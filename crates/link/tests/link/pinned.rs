@@ -143,6 +143,7 @@ async fn a_peer_is_who_its_key_says_whatever_it_calls_itself() {
         roster: 0,
         ledger_key: String::new(),
         leases: vec![],
+        listeners: std::collections::BTreeMap::new(),
     };
     let answer = at_gateway.unwrap().call(Request::Hello(lie)).await.unwrap();
     assert_eq!(answer, Response::error("I see gateway gw-1 of main"));

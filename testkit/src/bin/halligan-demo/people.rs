@@ -161,10 +161,10 @@ impl Person {
         self.home.join(name)
     }
 
-    /// Runs a stock tool (`ssh`, `scp`, `sftp`) with this person's key and certificate and the pinned host key.
+    /// Runs a stock tool (`ssh`, `scp`, `sftp`) with this person's key and certificate, and the gateway's host key as `halligan
+    /// login` learnt it from the server.
     pub fn stock(&self, place: &Place, tool: &str, arguments: &[&str]) -> Result<Command> {
-        let known = self.file("known_hosts");
-        fs::write(&known, format!("[127.0.0.1]:{} {}\n", place.ssh, place.gateway_host_key()?))?;
+        let known = self.profile().join("known_hosts");
         let mut command = Command::new(tool);
         command.env("HOME", &self.home).stdin(Stdio::null()).args(["-F", "none"]);
         let key = self.key()?;
@@ -183,6 +183,11 @@ impl Person {
         let port = place.ssh.to_string();
         command.args([if tool == "ssh" { "-p" } else { "-P" }, &port]).args(arguments);
         Ok(command)
+    }
+
+    /// Runs a command through `halligan ssh`: nothing but the entitlement is said.
+    pub fn ssh(&self, entitlement: &str, command: &str) -> Result<Ran> {
+        Ok(Ran::of(self.command()?.args(["ssh", entitlement, command]).output()?))
     }
 
     /// Runs a stock tool to its end.

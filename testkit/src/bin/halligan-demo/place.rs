@@ -281,17 +281,4 @@ impl Place {
         }
         Ok(out)
     }
-
-    /// The gateway's host key, which clients trust.
-    pub fn gateway_host_key(&self) -> Result<String> {
-        let folder = self.role_folder("gateway");
-        for name in ["ssh_host_key", "host_key", "ssh_host_ed25519_key"] {
-            let file = folder.join(name);
-            if file.exists() {
-                let output = Command::new("ssh-keygen").arg("-y").arg("-f").arg(&file).output()?;
-                return Ok(String::from_utf8(output.stdout)?.trim().to_owned());
-            }
-        }
-        bail!("the gateway has no host key in {}", folder.display())
-    }
 }

@@ -182,6 +182,10 @@ async fn at_once_and_bypass(place: &Place, cast: &mut Cast, tell: &mut Teller) -
 /// The work: `ssh`, `scp`, `sftp`, a one-time password; and what must not work.
 async fn work(place: &Place, cast: &mut Cast, tell: &mut Teller, grant: &str) -> Result<()> {
     let anna = cast.person("anna")?;
+    let run = anna.ssh("orders-host/operate", "echo nothing was pinned by hand")?;
+    if !run.ok().context("halligan ssh")?.out.contains("nothing was pinned") {
+        bail!("halligan ssh ran something else");
+    }
     let run = anna.use_stock(place, "ssh", &["operate+orders-host@127.0.0.1", "id -un; exit 3"])?;
     if run.code != 3 || run.out.trim() != "halligan-app" {
         bail!("ssh: exit code {} and {:?} {:?}", run.code, run.out, run.err);
@@ -342,6 +346,9 @@ async fn control_away(place: &mut Place, cast: &Cast, tell: &mut Teller) -> Resu
     let run = anna.use_stock(place, "ssh", &["operate+orders-host@127.0.0.1", "echo still in"])?;
     if !run.out.contains("still in") {
         bail!("with control away no new session opened on a held lease: {}", run.err);
+    }
+    if !anna.ssh("orders-host/operate", "echo still in")?.out.contains("still in") {
+        bail!("halligan ssh did not find the gateway with control away");
     }
     let output = live.wait_with_output()?;
     let ticks = String::from_utf8_lossy(&output.stdout).matches("tick").count();
