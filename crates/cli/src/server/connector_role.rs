@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use halligan_connector_ssh::{ConnectorConfig, ConnectorHandler, KrlDelivery, SshConnector};
+use halligan_connector::{ConnectorHandler, Site, SiteConnectors};
+use halligan_connector_ssh::{ConnectorConfig, KrlDelivery, SshConnector};
 use halligan_control::Control;
 use halligan_core::ids::Name;
 use halligan_core::time::Span;
@@ -21,8 +22,23 @@ use crate::config::Config;
 /// Name of the file that targets trust, in the connector's folder.
 pub const CA_FILE: &str = "site_ca.pub";
 
+/// A site's connector with its kinds. Clones are the same connector.
+#[derive(Clone, Debug)]
+pub struct OpenConnector {
+    /// SSH hosts.
+    pub ssh: SshConnector,
+    kinds: SiteConnectors,
+}
+
+impl OpenConnector {
+    /// All that it serves.
+    pub fn kinds(&self) -> SiteConnectors {
+        self.kinds.clone()
+    }
+}
+
 /// Opens a connector on its folder. Blocks for the disk.
-pub fn open(config: &Config, folder: &Path, root: &RootFile) -> anyhow::Result<SshConnector> {
+pub fn open(config: &Config, folder: &Path, root: &RootFile) -> anyhow::Result<OpenConnector> {
     let control = root.lease_key().map_err(anyhow::Error::msg)?;
     let mut options = ConnectorConfig::new(root.name.clone(), root.site.clone(), folder.to_owned(), control);
     options.source_addresses.clone_from(&config.connector.source_addresses);
@@ -31,26 +47,28 @@ pub fn open(config: &Config, folder: &Path, root: &RootFile) -> anyhow::Result<S
         path: config.connector.krl.path.clone(),
         command: config.connector.krl.command.clone(),
     };
-    let connector = SshConnector::open(options)
-        .with_context(|| format!("failed to start the connector {}", root.name))?;
+    let failed = || format!("failed to start the connector {}", root.name);
+    let site = Site::open(options.site()).with_context(failed)?;
+    let ssh = SshConnector::join(Arc::clone(&site), options).with_context(failed)?;
     let file = folder.join(CA_FILE);
-    let line = format!("{}\n", connector.ca_public_line());
+    let line = format!("{}\n", ssh.ca_public_line());
     std::fs::write(&file, line).with_context(|| format!("failed to write {}", file.display()))?;
-    Ok(connector)
+    let kinds = SiteConnectors::new(site).with(Arc::new(ssh.clone()));
+    Ok(OpenConnector { ssh, kinds })
 }
 
 /// How it is, for operators.
-pub fn status(connector: &SshConnector) -> Value {
+pub fn status(connector: &OpenConnector) -> Value {
     json!({
-        "site_ca": connector.ca_public_line(),
-        "ledger_size": connector.journal().size(),
+        "site_ca": connector.ssh.ca_public_line(),
+        "ledger_size": connector.ssh.journal().size(),
     })
 }
 
 /// A running connector of the server's own process.
 pub struct ConnectorRole {
     /// The connector.
-    pub connector: SshConnector,
+    pub connector: OpenConnector,
     _links: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -68,7 +86,7 @@ impl ConnectorRole {
         let info = PeerInfo { name: Name::new(config.connector.name.as_str())?, role: Role::Connector, site };
         let root = control.admit_local(&info, &key.print().to_string(), None).await?;
         let connector = open(config, &folder, &root)?;
-        let handler = Arc::new(ConnectorHandler::new(connector.clone())?);
+        let handler = Arc::new(ConnectorHandler::new(connector.kinds())?);
         let stop = CancellationToken::new();
         let mut links = vec![to_control(control, &handler, &info, &stop)];
         links.extend(
@@ -76,6 +94,8 @@ impl ConnectorRole {
                 .map(|gateway| to_gateway(config, control, gateway, &handler, &info, &stop))
                 .transpose()?,
         );
+        let kinds = connector.kinds();
+        links.push(AbortOnDropHandle::new(tokio::spawn(async move { kinds.keep_watch().await })));
         Ok(Self { connector, _links: links })
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::admin::{AdminSocket, Answers, Question};
-use super::connector_role::{self, ConnectorRole};
+use super::connector_role::{self, ConnectorRole, OpenConnector};
 use super::gateway_role::GatewayRole;
 use super::process::{hold, tell_manager, write_private};
 use super::stop::{self, Stop};
@@ -53,7 +53,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "ssh": gateway.as_ref().map(|role| role.ssh.to_string()),
         "ssh_host_key": gateway.as_ref().map(|role| role.host_key.clone()),
         "link": link.map(|address| address.to_string()),
-        "site_ca": connector.as_ref().map(|role| role.connector.ca_public_line().to_owned()),
+        "site_ca": connector.as_ref().map(|role| role.connector.ssh.ca_public_line().to_owned()),
     });
     write_private(&folder.join(ADDRESSES_FILE), &format!("{addresses:#}\n"))?;
     let answers = Asked {
@@ -133,7 +133,7 @@ fn greet(folder: &Path, config: &Config, addresses: &Value, secret: Option<&str>
 struct Asked {
     control: Control,
     gateway: Option<halligan_gateway::Gateway>,
-    connector: Option<SshConnector>,
+    connector: Option<OpenConnector>,
     addresses: Value,
     stop: CancellationToken,
 }
@@ -156,7 +156,7 @@ impl Answers for Asked {
                 }
                 Question::SshdSetup { system, account } => {
                     let connector = self.connector.as_ref().context("no connector runs in this process")?;
-                    setup(connector, &system, &account)
+                    setup(&connector.ssh, &system, &account)
                 }
             }
         })

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use halligan_connector_ssh::SshConnector;
 use halligan_gateway::Gateway;
 use halligan_link::{
     AllowedNodes, BoxFuture, KeptLink, LinkListener, NodeKey, Peer, PeerInfo, Role, RootFile, Timing,
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::admin::{AdminSocket, Answers, Question};
-use super::connector_role;
+use super::connector_role::{self, OpenConnector};
 use super::gateway_role::{self, GatewayRole};
 use super::one::setup;
 use super::process::{hold, tell_manager};
@@ -148,7 +147,7 @@ pub async fn connector(config: Config) -> anyhow::Result<()> {
     tell_manager("READY=1");
     tracing::info!(node = %root.info(), "ready");
     // It listens nowhere and holds nobody's session: there is nothing to drain.
-    halligan_connector_ssh::serve(connector, &root, &folder, stop.soon.clone()).await?;
+    halligan_connector::serve(connector.kinds(), &root, &folder, stop.soon.clone()).await?;
     tell_manager("STOPPING=1");
     drop(socket);
     tracing::info!("stopped");
@@ -192,7 +191,7 @@ impl Answers for GatewayAsked {
 
 struct ConnectorAsked {
     info: PeerInfo,
-    connector: SshConnector,
+    connector: OpenConnector,
     stop: CancellationToken,
 }
 
@@ -212,7 +211,7 @@ impl Answers for ConnectorAsked {
                     Ok(json!({ "stopping": true }))
                 }
                 Question::Backup { .. } => bail!("a connector has no store; ask the server"),
-                Question::SshdSetup { system, account } => setup(&self.connector, &system, &account),
+                Question::SshdSetup { system, account } => setup(&self.connector.ssh, &system, &account),
             }
         })
     }

@@ -10,7 +10,7 @@ use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Certificate, PrivateKey};
 use zeroize::Zeroizing;
 
-use crate::error::ConnectorError;
+use halligan_connector::ConnectorError;
 
 const KEY_FILE: &str = "site_ca";
 const KEY_MOST_BYTES: u64 = 16 * 1024;

@@ -1,24 +1,13 @@
-//! What a connector is told when it starts.
+//! What a connector for SSH hosts is told when it starts.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
+use halligan_connector::{Clock, SiteConfig, system_clock};
 use halligan_core::ids::Name;
-use halligan_core::time::{Span, Time};
+use halligan_core::time::Span;
 
 use crate::krl::KrlDelivery;
-
-/// The clock. A parameter, so that tests can turn it.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
-
-/// The machine's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Time::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-    })
-}
 
 /// Settings of one connector.
 #[derive(Clone)]
@@ -60,6 +49,17 @@ impl ConnectorConfig {
             settle: Span::seconds(2),
             krl: KrlDelivery::default(),
             clock: system_clock(),
+        }
+    }
+}
+
+impl ConnectorConfig {
+    /// What it has in common with every other kind.
+    pub fn site(&self) -> SiteConfig {
+        SiteConfig {
+            ledger_origin: self.ledger_origin.clone(),
+            clock: std::sync::Arc::clone(&self.clock),
+            ..SiteConfig::new(self.name.clone(), self.site.clone(), self.folder.clone(), self.control)
         }
     }
 }

@@ -14,8 +14,8 @@ use halligan_ledger::disk;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{Authority, seconds};
-use crate::error::ConnectorError;
-use crate::state::{read_json, write_json};
+use halligan_connector::ConnectorError;
+use halligan_connector::{read_json, write_json};
 
 const MAGIC: &[u8] = b"SSHKRL\n\0";
 const SECTION_CERTIFICATES: u8 = 1;

@@ -12,24 +12,16 @@
 //! Start reading at `connector.rs` (what may be issued), then `look.rs` (the proof), then `probe.rs` (one connection).
 
 mod authority;
+mod certificates;
 mod config;
 mod connector;
-mod error;
-mod handler;
 mod host_key;
-mod journal;
 mod krl;
 mod look;
-mod node;
 mod pace;
 mod probe;
 mod setup;
-mod state;
 
-pub use config::{Clock, ConnectorConfig, system_clock};
-pub use connector::{Connector, Issued, SshConnector};
-pub use error::ConnectorError;
-pub use handler::ConnectorHandler;
-pub use journal::Journal;
+pub use config::ConnectorConfig;
+pub use connector::{Issued, SshConnector};
 pub use krl::KrlDelivery;
-pub use node::{NodeError, serve};

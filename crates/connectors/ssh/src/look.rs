@@ -5,9 +5,10 @@
 //! the same source addresses. Without that positive control a refusal proves nothing: to a client an expired certificate, a
 //! wrong principal, another source address and a missing revocation list look the same.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use halligan_connector::ConnectorError;
 use halligan_core::catalog::CheckKind;
 use halligan_core::ids::GrantId;
 use halligan_core::proof::{Check, Evidence, Finding, SaidBy};
@@ -18,12 +19,11 @@ use russh::keys::{Certificate, PrivateKey};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::authority::{Wish, new_keypair, new_serial};
+use crate::certificates::{IssuedCertificate, certificate_refused, certificates};
 use crate::connector::{Inner, SshConnector, key_sha256};
-use crate::error::ConnectorError;
 use crate::host_key::HostKeys;
 use crate::pace::Pace;
 use crate::probe::{Credential, Door, Found, knock};
-use crate::state::{GrantState, IssuedCertificate};
 
 /// A look that has taken this long begins no further connection. (Its caller waits two minutes.)
 const LOOK_MOST: Duration = Duration::from_secs(60);
@@ -79,7 +79,7 @@ pub async fn look(
             checks.push(Check { kind, finding: Finding::Unknown, said_by: SaidBy::Connector, detail });
         }
     }
-    connector.blocking(move |inner| inner.conclude(grant, fencing, checks)).await
+    connector.blocking(move |inner| inner.site.conclude(grant, fencing, checks)).await
 }
 
 async fn credential(
@@ -96,7 +96,7 @@ async fn credential(
         );
         return Ok(Verdict { finding: Finding::Proven, said_by: SaidBy::Connector, detail });
     }
-    if inner.journal.now() < plan.provable_at {
+    if inner.site.journal().now() < plan.provable_at {
         let detail = format!(
             "a certificate of this grant opens the door until then: provable at {}",
             plan.provable_at
@@ -154,7 +154,7 @@ async fn try_all(
         let fresh = connector
             .blocking(move |inner| inner.probe_credential(Some(grant), &address, &principal, &source))
             .await?;
-        let now = inner.journal.now();
+        let now = inner.site.journal().now();
         let found = knock(door, &old, &fresh, now).await;
         let fresh_serial = fresh.certificate.serial();
         match found {
@@ -230,30 +230,15 @@ fn credential_of(issued: &IssuedCertificate) -> Result<Credential, String> {
 }
 
 impl Inner {
-    /// Stores the fencing number and reads what a look needs. Refused before the tombstone is stored.
+    /// What a look needs.
     fn plan(&self, grant: GrantId, fencing: u64) -> Result<Plan, ConnectorError> {
-        let lock = self.lock(grant);
-        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state: GrantState = self.grants.grant(grant)?;
-        if fencing < state.fencing {
-            let why = format!("fencing number {fencing} is overtaken by {}", state.fencing);
-            return Err(self.refuse(grant, "look at", why));
-        }
-        let Some(tombstone) = state.tombstone.clone() else {
-            return Err(ConnectorError::refused(format!(
-                "failed to look at grant {grant}: it has not been deactivated here, so a look would prove nothing"
-            )));
-        };
-        if fencing > state.fencing {
-            state.fencing = fencing;
-            self.grants.save_grant(&state)?;
-        }
-        let certificates = self.grants.certificates(grant)?;
+        let state = self.site.begin_look(grant, fencing)?;
+        let Some(tombstone) = &state.tombstone else { return Err(ConnectorError::Inside) };
         Ok(Plan {
-            lease: self.held_lease(&state)?,
+            lease: self.site.held_lease(&state)?,
             tombstone_at: tombstone.at,
             provable_at: tombstone.provable_at,
-            certificates,
+            certificates: certificates(self.site.grants(), grant)?,
             proven: state.proven,
         })
     }
@@ -266,7 +251,7 @@ impl Inner {
         principal: &str,
         source_address: &str,
     ) -> Result<Credential, ConnectorError> {
-        let now = self.journal.now();
+        let now = self.site.journal().now();
         let (pair, _seed) = new_keypair()?;
         let serial = new_serial()?;
         let (valid_after, valid_before) = (now.minus(self.config.clock_slack), now.plus(PROBE_WINDOW));
@@ -286,7 +271,7 @@ impl Inner {
         let certificate = self.authority.sign(&pair, &wish)?;
         let key = PrivateKey::new(KeypairData::Ed25519(pair), "")
             .map_err(ConnectorError::key("make a probe's key"))?;
-        self.journal.write(NodeEvent::ProbeIssued {
+        self.site.journal().write(NodeEvent::ProbeIssued {
             grant,
             target: target.to_owned(),
             serial,
@@ -304,22 +289,6 @@ impl Inner {
         batch: &[IssuedCertificate],
         at: Time,
     ) -> Result<(), ConnectorError> {
-        batch.iter().try_for_each(|issued| self.grants.certificate_refused(grant, issued, at))
-    }
-
-    /// Writes the evidence down before anybody hears of it. Once proven, a later look gives the same answer.
-    fn conclude(&self, grant: GrantId, fencing: u64, checks: Vec<Check>) -> Result<Evidence, ConnectorError> {
-        let lock = self.lock(grant);
-        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let evidence = Evidence { at: self.journal.now(), checks };
-        self.journal.write(NodeEvent::Looked { grant, fencing, evidence: evidence.clone() })?;
-        let proven = !evidence.checks.is_empty()
-            && evidence.checks.iter().all(|check| check.finding == Finding::Proven);
-        if proven {
-            let mut state = self.grants.grant(grant)?;
-            state.proven = Some(evidence.clone());
-            self.grants.save_grant(&state)?;
-        }
-        Ok(evidence)
+        batch.iter().try_for_each(|issued| certificate_refused(self.site.grants(), grant, issued, at))
     }
 }

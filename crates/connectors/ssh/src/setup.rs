@@ -4,9 +4,9 @@ use halligan_core::ids::Name;
 use halligan_session::lease::Target;
 
 use crate::connector::SshConnector;
-use crate::error::ConnectorError;
 use crate::host_key::HostKeys;
 use crate::probe::{Door, Found, knock};
+use halligan_connector::ConnectorError;
 
 /// Where the set-up text puts its files.
 const FOLDER: &str = "/etc/ssh/halligan";
@@ -50,7 +50,7 @@ impl SshConnector {
         let fresh = self
             .blocking(move |inner| inner.probe_credential(None, &address, &principal, &inner.source_address))
             .await?;
-        match knock(&door, &[], &fresh, self.inner.journal.now()).await {
+        match knock(&door, &[], &fresh, self.inner.site.journal().now()).await {
             Found::Shut { .. } => Ok(()),
             Found::Unclear { why, .. } => {
                 pace.last_failed = Some(tokio::time::Instant::now());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use halligan_connector_ssh::serve;
+use halligan_connector::serve;
 use halligan_core::ids::SessionId;
 use halligan_link::messages::{PeerInfo, Request, Response, Role};
 use halligan_link::{AllowedNodes, LinkListener, NodeKey, RootFile, Timing};
@@ -11,7 +11,7 @@ use halligan_session::roster::{Roster, RosterNode, SignedRoster};
 use tokio_util::sync::CancellationToken;
 
 use crate::rules::{Told, info};
-use crate::world::{World, control_key, name};
+use crate::world::{World, alone, control_key, name};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -61,7 +61,7 @@ async fn it_dials_control_and_then_the_gateways_that_the_roster_names() {
     let stop = CancellationToken::new();
     let serving = {
         let (connector, folder, stop) = (world.connector.clone(), folder.path().to_owned(), stop.clone());
-        tokio::spawn(async move { serve(connector, &root, &folder, stop).await.unwrap() })
+        tokio::spawn(async move { serve(alone(&connector), &root, &folder, stop).await.unwrap() })
     };
     let told = Arc::new(Told::default());
     let from_connector =

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::world::{ACCOUNT, GRANT, World, login_at, sign};
-use halligan_connector_ssh::Connector as _;
+use halligan_connector::Connector as _;
 use halligan_core::ids::{GrantId, SessionId};
 use halligan_core::proof::{Finding, SaidBy};
 use halligan_core::time::Span;

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::world::{ACCOUNT, GRANT, World, control_key, name, sign};
-use halligan_connector_ssh::{Connector as _, ConnectorConfig, ConnectorHandler, Issued, SshConnector};
+use crate::world::{ACCOUNT, GRANT, World, alone, control_key, name, sign};
+use halligan_connector::{Connector as _, ConnectorHandler};
+use halligan_connector_ssh::{ConnectorConfig, Issued, SshConnector};
 use halligan_core::ids::{GrantId, SessionId};
 use halligan_core::time::Span;
 use halligan_link::messages::{Blob, Hello, PeerInfo, Request, Response, Role};
@@ -288,7 +289,7 @@ pub fn info(text: &str, role: Role, site: &str) -> PeerInfo {
 #[tokio::test]
 async fn each_role_is_answered_what_it_may_ask() {
     let world = World::new().await;
-    let handler = Arc::new(ConnectorHandler::new(world.connector.clone()).unwrap());
+    let handler = Arc::new(ConnectorHandler::new(alone(&world.connector)).unwrap());
     let peer = |role, site: &str| {
         let own = info("conn-1", Role::Connector, "main");
         let (_, here) = in_process(handler.clone(), own, Arc::new(Told::default()), info("peer", role, site));
@@ -348,7 +349,7 @@ Control main put_lease: refused
 async fn every_leaf_reaches_control_in_order_and_after_trouble() {
     let world = World::new().await;
     world.issue(1).await;
-    let handler = Arc::new(ConnectorHandler::new(world.connector.clone()).unwrap());
+    let handler = Arc::new(ConnectorHandler::new(alone(&world.connector)).unwrap());
     let control = Arc::new(Told::default());
     *control.refuse_once.lock().unwrap() = true;
     let (to_control, _) = in_process(

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use halligan_connector_ssh::{
-    Connector as _, ConnectorConfig, Issued, KrlDelivery, SshConnector, system_clock,
-};
+use halligan_connector::{Connector as _, SiteConnectors, system_clock};
+use halligan_connector_ssh::{ConnectorConfig, Issued, KrlDelivery, SshConnector};
 use halligan_core::catalog::{
     CheckKind, OnPartition, ProofPolicy, RecordingPolicy, SshCapabilities, SystemKind,
 };
@@ -29,6 +28,11 @@ pub const GRANT: GrantId = GrantId::from_bits(0x1234);
 
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()
+}
+
+/// A connector that serves this kind alone.
+pub fn alone(connector: &SshConnector) -> SiteConnectors {
+    SiteConnectors::new(Arc::clone(connector.site())).with(Arc::new(connector.clone()))
 }
 
 pub fn control_key() -> SigningKey {
@@ -99,8 +103,10 @@ impl World {
                 site: name("main"),
                 account: ACCOUNT.to_owned(),
                 host_keys: vec![self.sshd.host_key_openssh().unwrap()],
+                postgres: None,
             },
             ssh: SshCapabilities::default(),
+            postgres: Default::default(),
             recording: RecordingPolicy::default(),
             recipients: vec![],
             proof: ProofPolicy {

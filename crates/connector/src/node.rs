@@ -12,9 +12,9 @@ use halligan_link::{
 use halligan_session::roster::Roster;
 use tokio_util::sync::CancellationToken;
 
-use crate::connector::SshConnector;
 use crate::error::ConnectorError;
 use crate::handler::ConnectorHandler;
+use crate::kinds::SiteConnectors;
 
 /// Why a connector could not start as a node.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +30,13 @@ pub enum NodeError {
 /// Runs the connector until `stop`: keeps the links up, answers on them and reports to control. `folder` holds the node's
 /// key; `root` says who control is.
 pub async fn serve(
-    connector: SshConnector,
+    connectors: SiteConnectors,
     root: &RootFile,
     folder: &Path,
     stop: CancellationToken,
 ) -> Result<(), NodeError> {
     let key = NodeKey::load_or_make(folder)?;
-    let handler = Arc::new(ConnectorHandler::new(connector)?);
+    let handler = Arc::new(ConnectorHandler::new(connectors.clone())?);
     let control = Arc::new(keep_connected(
         root.control(),
         key.clone(),
@@ -49,13 +49,14 @@ pub async fn serve(
         () = stop.cancelled() => {}
         () = reporting => {}
         () = dialling => {}
+        () = connectors.keep_watch() => {}
     }
     Ok(())
 }
 
 /// Keeps a link to each gateway of the site that the roster names, as the roster changes. Never returns.
 async fn dial_gateways(handler: Arc<ConnectorHandler>, key: NodeKey) {
-    let site = handler.connector().config().site.clone();
+    let site = handler.connectors().site().config().site.clone();
     let mut rosters = handler.roster();
     let mut links: BTreeMap<Name, (Destination, Dialled)> = BTreeMap::new();
     loop {

@@ -9,7 +9,7 @@ use halligan_link::report::{LeafSource, ReportError};
 use halligan_session::{BoxFuture, NodeEvent, NodeLeaf};
 use tokio::sync::watch;
 
-use crate::config::{Clock, ConnectorConfig};
+use crate::config::{Clock, SiteConfig};
 use crate::error::ConnectorError;
 
 /// Leaves read at one time.
@@ -27,7 +27,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the ledger of this connector and writes that it started.
-    pub fn open(config: &ConnectorConfig) -> Result<Self, ConnectorError> {
+    pub fn open(config: &SiteConfig) -> Result<Self, ConnectorError> {
         let signer = LedgerSigner::load_or_generate(&config.ledger_origin, &config.folder.join("ledger_key"))
             .map_err(|error| ConnectorError::Ledger(error.into()))?;
         let ledger = FileLedger::open(config.folder.join("ledger"), signer)

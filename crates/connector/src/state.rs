@@ -1,18 +1,16 @@
-//! What the connector remembers of each grant: a folder with one file for the grant and one for each certificate.
+//! What the connector remembers of each grant: a folder with one file for the grant; kinds put files of their own beside it.
 //!
 //! Files are replaced as a whole and synced before anything acts on them, so `kill -9` leaves the old or the new state.
 //! Nothing is loaded at start: a grant is read when it is asked for. Tombstones stay for ever.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use halligan_core::ids::{GrantId, SessionId};
+use halligan_core::ids::GrantId;
 use halligan_core::proof::Evidence;
 use halligan_core::time::Time;
 use halligan_ledger::disk;
-use halligan_link::messages::Seed;
 use halligan_session::SignedLease;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,30 +57,6 @@ pub struct Tombstone {
     pub listed: bool,
 }
 
-/// One certificate that may have left this connector.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IssuedCertificate {
-    /// Format, 1.
-    pub version: u32,
-    /// Its serial.
-    pub serial: u64,
-    /// Made for this session.
-    pub session: SessionId,
-    /// OpenSSH text.
-    pub certificate: String,
-    /// The key's seed, until the target has refused it.
-    pub seed: Option<Seed>,
-    /// The principal in it.
-    pub principal: String,
-    /// Its `source-address`.
-    pub source_address: String,
-    /// When its login window is over.
-    pub valid_before: Time,
-    /// When the target refused it beside an accepted positive control.
-    pub refused_at: Option<Time>,
-}
-
 /// The folder of all grants.
 #[derive(Debug)]
 pub struct GrantStore {
@@ -97,7 +71,8 @@ impl GrantStore {
         Ok(Self { folder })
     }
 
-    fn folder_of(&self, grant: GrantId) -> PathBuf {
+    /// Where everything of one grant stands.
+    pub fn folder_of(&self, grant: GrantId) -> PathBuf {
         self.folder.join(grant.to_string())
     }
 
@@ -118,55 +93,16 @@ impl GrantStore {
         write_json(&folder.join("grant.json"), state)
     }
 
-    /// Every certificate of a grant, the longest valid first.
-    pub fn certificates(&self, grant: GrantId) -> Result<Vec<IssuedCertificate>, ConnectorError> {
-        let folder = self.folder_of(grant);
-        let what = || format!("list {}", folder.display());
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(ConnectorError::state(what())(error)),
-        };
-        let mut found: Vec<IssuedCertificate> = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(ConnectorError::state(what()))?.path();
-            let named = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if named.starts_with("certificate-") && named.ends_with(".json") {
-                found.extend(read_json(&path)?);
-            }
+    /// Every grant that was ever heard of here.
+    pub fn all(&self) -> Result<Vec<GrantId>, ConnectorError> {
+        let what = || format!("list {}", self.folder.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(ConnectorError::state(what()))? {
+            let name = entry.map_err(ConnectorError::state(what()))?.file_name();
+            found.extend(name.to_str().and_then(|name| name.parse::<GrantId>().ok()));
         }
-        found.sort_by_key(|one| (std::cmp::Reverse(one.valid_before), one.serial));
+        found.sort_unstable();
         Ok(found)
-    }
-
-    /// Writes a certificate; durable when this returns.
-    pub fn save_certificate(&self, grant: GrantId, issued: &IssuedCertificate) -> Result<(), ConnectorError> {
-        write_json(&self.certificate_path(grant, issued.serial), issued)
-    }
-
-    /// Notes that the target refused a certificate, and wipes its key.
-    pub fn certificate_refused(
-        &self,
-        grant: GrantId,
-        issued: &IssuedCertificate,
-        at: Time,
-    ) -> Result<(), ConnectorError> {
-        let path = self.certificate_path(grant, issued.serial);
-        let wiped = IssuedCertificate { seed: None, refused_at: Some(at), ..issued.clone() };
-        // The new file has other blocks; the old ones are reached by the handle opened before. A copy-on-write file system
-        // may keep them all the same, which is why a seed is worth nothing once its certificate is refused.
-        let old = fs::OpenOptions::new().write(true).open(&path);
-        write_json(&path, &wiped)?;
-        if let Ok(old) = old {
-            let length = old.metadata().map_or(0, |data| data.len().min(FILE_MOST_BYTES));
-            let zeros = vec![0u8; usize::try_from(length).unwrap_or(0)];
-            let _ = io::Write::write_all(&mut &old, &zeros).and_then(|()| old.sync_data());
-        }
-        Ok(())
-    }
-
-    fn certificate_path(&self, grant: GrantId, serial: u64) -> PathBuf {
-        self.folder_of(grant).join(format!("certificate-{serial}.json"))
     }
 }
 

@@ -30,7 +30,16 @@ pub enum ConnectorError {
         what: &'static str,
         /// Why it failed.
         #[source]
-        source: russh::keys::ssh_key::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The target did not do it or could not be reached.
+    #[error("failed to {what}")]
+    Target {
+        /// What was tried, and where.
+        what: String,
+        /// Why it failed; no secrets.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The operating system gave no randomness.
     #[error("the operating system gives no random bytes")]
@@ -41,15 +50,29 @@ pub enum ConnectorError {
 }
 
 impl ConnectorError {
-    pub(crate) fn refused(say: impl Into<String>) -> Self {
+    /// Rules forbid it.
+    pub fn refused(say: impl Into<String>) -> Self {
         Self::Refused(say.into())
     }
-    pub(crate) fn state(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    /// A file of the state folder, for `map_err`.
+    pub fn state(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::State { what, source }
     }
-    pub(crate) fn key(what: &'static str) -> impl FnOnce(russh::keys::ssh_key::Error) -> Self {
-        move |source| Self::Key { what, source }
+    /// A key or certificate, for `map_err`.
+    pub fn key<E>(what: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Key { what, source: source.into() }
+    }
+    /// The target, for `map_err`.
+    pub fn target<E>(what: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let what = what.into();
+        move |source| Self::Target { what, source: source.into() }
     }
     /// The error with its causes in one line.
     pub fn sentence(&self) -> String {

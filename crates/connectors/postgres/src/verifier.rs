@@ -1,0 +1,50 @@
+//! SCRAM-SHA-256 verifiers as PostgreSQL stores them (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use halligan_connector::ConnectorError;
+use halligan_link::messages::Seed;
+use halligan_session::Secret;
+use halligan_session::scram::{ITERATIONS, ScramKeys, ScramSalt};
+
+/// Keys of a session role. No password belongs to them: both are random.
+#[derive(Clone, Debug)]
+pub struct RoleKeys {
+    /// What the gateway proves itself with.
+    pub client_key: Seed,
+    /// What the server proves itself with.
+    pub server_key: Seed,
+    salt: [u8; 16],
+}
+
+impl RoleKeys {
+    /// New ones.
+    pub fn make() -> Result<Self, ConnectorError> {
+        Ok(Self { client_key: Seed::new(random()?), server_key: Seed::new(random()?), salt: random()? })
+    }
+
+    /// What the server is told.
+    pub fn verifier(&self) -> String {
+        let keys = ScramKeys::from_client_key(self.client_key.expose(), *self.server_key.expose());
+        text(&self.salt, &keys)
+    }
+}
+
+/// The verifier of a password of the connector's own account, for the set-up script. The password must be random: then
+/// the verifier gives nothing away.
+pub fn verifier_of_password(password: &Secret) -> Result<String, ConnectorError> {
+    let salt = ScramSalt { salt: random()?, iterations: ITERATIONS };
+    Ok(text(&salt.salt, &ScramKeys::from_password(password, &salt)))
+}
+
+fn text(salt: &[u8; 16], keys: &ScramKeys) -> String {
+    let (salt, stored, server) =
+        (STANDARD.encode(salt), STANDARD.encode(keys.stored_key), STANDARD.encode(keys.server_key));
+    format!("SCRAM-SHA-256${ITERATIONS}:{salt}${stored}:{server}")
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ConnectorError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| ConnectorError::Randomness)?;
+    Ok(bytes)
+}

@@ -1,0 +1,10 @@
+//! The connector against a real PostgreSQL with its set-up.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod check;
+mod client;
+mod ending;
+mod life;
+mod setup;
+mod world;
