@@ -80,6 +80,13 @@ impl From<ControlError> for Undone {
 /// Works the outbox off until stopped.
 pub async fn run(control: Control, stop: CancellationToken) {
     let owner = control.options().name.to_string();
+    // What it was at when it was killed would else wait until that lease has run out, a revocation among it.
+    while let Err(error) = control.store().outbox_release(&owner).await {
+        tracing::warn!(error = %chain(&error), "failed to take up what was under way");
+        if stop.run_until_cancelled(tokio::time::sleep(IDLE)).await.is_none() {
+            return;
+        }
+    }
     let mut commits = control.store().subscribe();
     let mut running = JoinSet::new();
     loop {

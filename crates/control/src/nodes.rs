@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use halligan_core::command::{Actor, Command};
 use halligan_core::grant::GrantState;
 use halligan_core::ids::{Name, RecordingId, SessionId};
-use halligan_core::node_event::{NodeEvent, NodeLeaf};
+use halligan_core::node_event::NodeLeaf;
 use halligan_core::time::{Span, Time};
 use halligan_ledger::LedgerKey;
 use halligan_link::messages::{ClientListener, Hello, PROTOCOL, PeerInfo, Request, Response, Role};
@@ -22,6 +22,8 @@ use crate::control::Control;
 use crate::documents::{bytes, parse};
 use crate::effects;
 use crate::error::ControlError;
+use crate::node_leaves::{command_of, tells_again};
+use crate::run::Wish;
 use crate::timers::chain;
 
 /// A node that joined.
@@ -485,7 +487,7 @@ impl FromNodes {
             }
             for bytes in leaves {
                 if let Ok(leaf) = serde_json::from_slice::<NodeLeaf>(&bytes) {
-                    self.carry_out(peer, leaf).await?;
+                    self.carry_out(peer, leaf, at).await?;
                 }
                 at += 1;
             }
@@ -495,11 +497,12 @@ impl FromNodes {
     }
 
     /// One leaf of a node as a command. A rule's refusal is noted and does not stop the report; trouble with the store does.
-    async fn carry_out(&self, peer: &PeerInfo, leaf: NodeLeaf) -> Result<(), ControlError> {
-        let control = &self.0;
-        let actor = Actor::Node { name: peer.name.clone() };
+    /// What was carried out and not noted, because control was killed between the two, comes again and changes nothing.
+    async fn carry_out(&self, peer: &PeerInfo, leaf: NodeLeaf, index: u64) -> Result<(), ControlError> {
         let Some(command) = command_of(peer, leaf) else { return Ok(()) };
-        match control.run(&actor, command).await {
+        let idempotency = (!tells_again(&command)).then(|| format!("report/{}/{index}", peer.name));
+        let wish = Wish { actor: Actor::Node { name: peer.name.clone() }, command, idempotency };
+        match self.0.run_wish(&wish).await {
             Ok(_) => Ok(()),
             Err(ControlError::Refused(refusal)) => {
                 tracing::warn!(node = %peer.name, why = %refusal, "a report was refused");
@@ -554,57 +557,6 @@ impl FromNodes {
         self.0.run(&actor, command).await?;
         Ok(Response::RecordingStored { sha256 })
     }
-}
-
-/// What a node's leaf asks of control. A connector's results come as answers to control's own calls; its leaves are
-/// kept as evidence only.
-fn command_of(peer: &PeerInfo, leaf: NodeLeaf) -> Option<Command> {
-    let gateway = peer.name.clone();
-    Some(match leaf.event {
-        NodeEvent::LeaseHeld { grant, fencing, .. } => Command::ReportLeaseHeld { grant, fencing, gateway },
-        NodeEvent::LeaseEnded { grant, fencing, sessions_ended, .. } => {
-            Command::ReportLeaseEnded { grant, fencing, gateway, sessions_ended }
-        }
-        NodeEvent::SessionOpened { session, grant, recording, client, login, .. } => {
-            Command::ReportSessionOpened { session, grant, gateway, recording, client, login, at: leaf.at }
-        }
-        NodeEvent::ChannelOpened { session, kind, detail, .. } => {
-            Command::ReportChannel { session, kind, detail }
-        }
-        NodeEvent::TransferEnded { session, path, direction, bytes, sha256, .. } => {
-            let what = format!("file {path} written: {bytes} bytes, sha256 {sha256}");
-            if direction != "upload" {
-                return None;
-            }
-            Command::ReportChange { session, what }
-        }
-        NodeEvent::StatementHeld { session, hold, class, sha256, text, parameters, until } => {
-            Command::ReportStatementHeld {
-                session,
-                hold,
-                class,
-                sha256,
-                text,
-                parameters,
-                at: leaf.at,
-                until,
-            }
-        }
-        NodeEvent::StatementSettled { session, hold, allowed, by, reason } => {
-            Command::ReportStatementSettled { session, hold, allowed, by, reason }
-        }
-        NodeEvent::DatabaseChanged { session, what, .. } => Command::ReportChange { session, what },
-        NodeEvent::SessionEnded { session, reason, .. } => {
-            Command::ReportSessionEnded { session, reason, at: leaf.at }
-        }
-        NodeEvent::RecordingFinished { session, bytes, frames, sha256, chain_head, complete, .. } => {
-            Command::ReportRecordingFinished { session, bytes, frames, sha256, chain_head, complete }
-        }
-        NodeEvent::Refused { person, what, client, reason } => {
-            Command::ReportRefused { person, what, client, reason }
-        }
-        _ => return None,
-    })
 }
 
 async fn blocking<T: Send + 'static>(

@@ -251,7 +251,7 @@ impl Leases {
     }
 
     /// Compares a lease that arrived with what was seen of its grant. Control signs anew when it does not know whether the
-    /// first reached us: with the same number for the same person, use and deadline it is the same lease.
+    /// first reached us: what says the same but for the time of the signature is the same lease.
     pub fn fence(&self, lease: &Lease) -> Fence {
         let (grant, fencing) = (lease.grant, lease.fencing);
         let inner = self.lock();
@@ -264,9 +264,8 @@ impl Leases {
             Some(held) => {
                 let old = held.lease();
                 let seen = old.fencing;
-                let same = old.deadline == lease.deadline
-                    && old.person == lease.person
-                    && old.entitlement == lease.entitlement;
+                let same =
+                    Lease { issued_at: old.issued_at, remaining: old.remaining, ..lease.clone() } == *old;
                 if fencing == seen && same && !held.is_shut() {
                     Fence::Same
                 } else if fencing > seen {

@@ -45,6 +45,8 @@ pub(crate) const OUTBOX_CLAIM: &str = "WITH ready AS (SELECT seq FROM outbox \
 pub(crate) const OUTBOX_DONE: &str = "DELETE FROM outbox WHERE id = $1";
 pub(crate) const OUTBOX_RETRY: &str =
     "UPDATE outbox SET not_before = $1, error = $2, leased_until = 0, owner = '' WHERE id = $3";
+pub(crate) const OUTBOX_RELEASE: &str =
+    "UPDATE outbox SET leased_until = 0, owner = '' WHERE owner = $1 AND leased_until > 0";
 pub(crate) const OUTBOX_STATS: &str = "SELECT (SELECT COUNT(*) FROM outbox), \
      (SELECT created FROM outbox ORDER BY seq LIMIT 1)";
 
@@ -79,6 +81,7 @@ mod tests {
             OUTBOX_CLAIM,
             OUTBOX_DONE,
             OUTBOX_RETRY,
+            OUTBOX_RELEASE,
             OUTBOX_STATS,
             LOCK,
             UNLOCK,

@@ -248,6 +248,12 @@ impl Store {
             .map(drop)
     }
 
+    /// Gives back all that `owner` holds: it has just started, so whatever it was doing when it ended is not being done.
+    /// Returns how many rows there were.
+    pub async fn outbox_release(&self, owner: &str) -> Result<u64, StoreError> {
+        Ok(self.write(sql::OUTBOX_RELEASE, vec![owner.into()]).await?.changed as u64)
+    }
+
     /// What a commit with this idempotency key was answered with, if there was one.
     pub async fn answer(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let mut rows = self.read(sql::ANSWER, vec![key.into()]).await?;

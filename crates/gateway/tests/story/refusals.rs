@@ -2,7 +2,7 @@
 
 use halligan_core::time::Span;
 use halligan_link::{Request, Response};
-use halligan_session::lease::SignedLease;
+use halligan_session::lease::{Lease, SignedLease};
 use halligan_session::node_event::NodeEvent;
 
 use crate::support::*;
@@ -17,7 +17,9 @@ async fn a_revoked_grant_is_a_tombstone_for_late_leases_also_after_a_restart() {
     let mut site = Site::linked(folder.path()).await;
     let lease = site.lease(1, 3, Span::minutes(10));
     site.hold(&lease).await;
-    site.hold(&lease).await; // Control repeats what it is not sure of.
+    site.hold(&lease).await; // Control repeats what it is not sure of,
+    let later = lease.issued_at.plus(Span::seconds(3)); // also when it was killed meanwhile and signs anew.
+    site.hold(&Lease { issued_at: later, remaining: lease.deadline.since(later), ..lease.clone() }).await;
     assert!(is_error(&site.put(&site.lease(1, 2, Span::minutes(10))).await, "too late"));
     assert!(
         is_error(&site.put(&site.lease(1, 3, Span::minutes(99))).await, "too late"),

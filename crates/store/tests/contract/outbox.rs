@@ -42,12 +42,16 @@ pub async fn an_effect_is_leased_retried_and_done(home: &Home) {
     store.outbox_done("first").await.unwrap();
     let again = store.outbox_claim("w2", 110, 10, 9).await.unwrap();
     assert_eq!((ids(&again), again[0].attempts), (vec!["a"], 2));
+    // Whoever starts again under its name takes up at once what it was at; what others hold stays theirs.
+    assert_eq!(store.outbox_release("w1").await.unwrap(), 0);
+    assert_eq!(store.outbox_release("w2").await.unwrap(), 2);
+    assert_eq!(ids(&store.outbox_claim("w2", 111, 1_000, 9).await.unwrap()), ["a", "b"]);
     store.outbox_retry("a", 300, "refused\0: 550").await.unwrap();
     assert_eq!(store.outbox_claim("w2", 299, 10, 9).await.unwrap(), []);
     let again = store.outbox_claim("w3", 300, 10, 9).await.unwrap();
     assert_eq!(
         (ids(&again), again[0].attempts, again[0].last_error.as_str()),
-        (vec!["a"], 3, "refused\u{FFFD}: 550")
+        (vec!["a"], 4, "refused\u{FFFD}: 550")
     );
     for id in ["a", "b", "later", "unknown"] {
         store.outbox_done(id).await.unwrap();
