@@ -30,6 +30,8 @@ pub fn test() -> Result<()> {
         steps.step("one emergency on PostgreSQL", || {
             demo::play(&["--check", "--layout", "one", "--store", "postgres"])
         });
+        // `kill -9` of any role at any moment; the seed is printed, and a new one every time.
+        steps.step("crash sweep", || demo::play(&["--crash-sweep"]));
         steps.step("documentation tests", || run(&mut cargo(&["test", "--locked", "--workspace", "--doc"])));
     } else {
         steps.skip("tests", "the programs do not build");

@@ -22,12 +22,17 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match (argument.as_str(), rest.as_slice().first().map(String::as_str)) {
-            ("--check", _) => {}
+            ("--check" | "--crash-sweep", _) => {}
+            ("--seed" | "--rounds" | "--only", Some(number)) if number.parse::<u64>().is_ok() => {
+                rest.next();
+            }
             ("--layout", Some("one" | "three")) | ("--store", Some("sqlite" | "postgres")) => {
                 rest.next();
             }
             _ => {
-                bail!("demo takes --check, --layout one|three and --store sqlite|postgres, not {argument:?}")
+                bail!(
+                    "demo takes --check, --layout one|three, --store sqlite|postgres, --crash-sweep, --seed N, --rounds N and --only N, not {argument:?}"
+                )
             }
         }
     }

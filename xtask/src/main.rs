@@ -21,6 +21,8 @@ cargo xtask COMMAND
   demo [OPTIONS]        start a whole installation to look at
   demo --check [--layout one|three] [--store sqlite|postgres]
                         play a whole emergency, unattended, and fail at the first step that fails
+  demo --crash-sweep [--seed N] [--rounds N] [--only N] [--store sqlite|postgres]
+                        play short emergencies while processes are killed, and check that nothing is lost
   bench [ARGUMENTS]     measure, with optimisation
   openapi               write docs/openapi.json anew
   man                   write the manual pages to target/man
