@@ -135,6 +135,12 @@ impl Audit {
         self.waiting.is_empty()
     }
 
+    /// True while no statement runs, and none may end that the server has not said so of: [`Self::transaction`] is how
+    /// it stands.
+    pub fn is_settled(&self) -> bool {
+        !self.waiting.iter().any(|expected| expected.running().is_some() || matches!(expected, Expected::Sync))
+    }
+
     /// So much waits for the server that the client should not be read for now.
     pub fn is_full(&self) -> bool {
         self.waiting.len() >= MAX_WAITING

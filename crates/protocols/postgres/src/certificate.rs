@@ -160,10 +160,13 @@ pub(crate) fn end_point_hash(certificate: &[u8]) -> Option<Vec<u8>> {
     };
     match oid.as_str() {
         // MD5, SHA-1 and SHA-256: with RSA, with ECDSA, and alone.
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.1"
-        | "1.2.840.10045.4.3.2" | "1.3.14.3.2.26" | "2.16.840.1.101.3.4.2.1" => {
-            Some(Sha256::digest(certificate).to_vec())
-        }
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2"
+        | "1.3.14.3.2.26"
+        | "2.16.840.1.101.3.4.2.1" => Some(Sha256::digest(certificate).to_vec()),
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => {
             Some(Sha384::digest(certificate).to_vec())
         }
@@ -194,11 +197,7 @@ fn make(chain: &Path, key: &Path, names: &[String]) -> Result<(), CertificateErr
     // Clients' clocks may be behind.
     let day = |from_today: i64| {
         let day = today.saturating_add(jiff::Span::new().days(from_today));
-        rcgen::date_time_ymd(
-            i32::from(day.year()),
-            day.month().unsigned_abs(),
-            day.day().unsigned_abs(),
-        )
+        rcgen::date_time_ymd(i32::from(day.year()), day.month().unsigned_abs(), day.day().unsigned_abs())
     };
     parameters.not_before = day(-1);
     parameters.not_after = day(DAYS);

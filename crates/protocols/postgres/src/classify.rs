@@ -14,7 +14,7 @@ use std::sync::Arc;
 use halligan_core::catalog::StatementClass;
 use sqlparser::ast::{ObjectType, Set, Statement};
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
+use sqlparser::parser::{Parser, ParserError};
 
 pub use changes::Change;
 pub use risks::Risk;
@@ -29,6 +29,11 @@ const MAX_CHAIN: usize = 400;
 const MAX_BRACKETS: usize = 40;
 /// How deep the parser may go.
 const MAX_DEPTH: usize = 45;
+/// What is parsed where we are; deeper ones have a stack of their own, of this many bytes.
+const FEW_LINKS: usize = 60;
+const FEW_BRACKETS: usize = 6;
+const FEW_LEVELS: usize = 14;
+const DEEP_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Shapes that are remembered, and the longest of them in bytes.
 const MAX_SHAPES: usize = 2048;
 const MAX_SHAPE_BYTES: usize = 4096;
@@ -126,13 +131,7 @@ fn label(sql: &str, tokens: &[Token<'_>], shape: String) -> Label {
         risks::find(statement, &mut label.risks);
     }
     label.changes.truncate(changes::MAX_CHANGES);
-    label.class = match parse(sql, tokens) {
-        Some(statements) => {
-            let worst = statements.iter().map(|statement| class_of(statement, 0)).max();
-            worst.unwrap_or(StatementClass::Read)
-        }
-        None => StatementClass::Unknown,
-    };
+    label.class = read(sql, tokens).unwrap_or(StatementClass::Unknown);
     if label.class == StatementClass::Unknown {
         label.risks.push(Risk::NotParsed);
     }
@@ -144,24 +143,40 @@ fn label(sql: &str, tokens: &[Token<'_>], shape: String) -> Label {
     label
 }
 
-fn parse(sql: &str, tokens: &[Token<'_>]) -> Option<Vec<Statement>> {
+/// The worst class of a text's statements; `None` where it cannot be parsed.
+fn read(sql: &str, tokens: &[Token<'_>]) -> Option<StatementClass> {
     let bad = |token: &Token<'_>| token.kind == TokenKind::Unended;
-    if sql.len() > MAX_PARSED_BYTES || tokens.iter().any(bad) || !is_shallow(tokens) {
+    if sql.len() > MAX_PARSED_BYTES || tokens.iter().any(bad) || !is_shallow(tokens, MAX_CHAIN, MAX_BRACKETS)
+    {
         return None;
     }
+    if is_shallow(tokens, FEW_LINKS, FEW_BRACKETS) {
+        match parse(sql, FEW_LEVELS) {
+            Err(ParserError::RecursionLimitExceeded) => {}
+            parsed => return parsed.ok(),
+        }
+    }
+    // Rare, and worth a thread: the parser goes deeper than a worker's stack.
+    std::thread::scope(|scope| {
+        let deep = std::thread::Builder::new().name("deep statement".to_owned()).stack_size(DEEP_STACK_BYTES);
+        deep.spawn_scoped(scope, || parse(sql, MAX_DEPTH)).ok()?.join().ok()?.ok()
+    })
+}
+
+fn parse(sql: &str, levels: usize) -> Result<StatementClass, ParserError> {
     // A fault in the parser is no reason to end a session: the text is then one that cannot be parsed.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
-        Parser::new(&PostgreSqlDialect {})
-            .with_recursion_limit(MAX_DEPTH)
-            .try_with_sql(sql)
-            .and_then(|mut parser| parser.parse_statements())
+        let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(levels);
+        let statements = parser.try_with_sql(sql)?.parse_statements()?;
+        let worst = statements.iter().map(|statement| class_of(statement, 0)).max();
+        Ok(worst.unwrap_or(StatementClass::Read))
     }));
-    parsed.ok()?.ok()
+    parsed.unwrap_or_else(|_| Err(ParserError::ParserError("the parser failed".to_owned())))
 }
 
 /// Whether the parser's tree stays shallow. Operators in a row make a tree as deep as they are many; a comma
 /// ends the row within its brackets.
-fn is_shallow(tokens: &[Token<'_>]) -> bool {
+fn is_shallow(tokens: &[Token<'_>], links: usize, brackets: usize) -> bool {
     const LINKS: &[&str] = &[
         "and",
         "or",
@@ -213,7 +228,7 @@ fn is_shallow(tokens: &[Token<'_>]) -> bool {
             }
             _ => {}
         }
-        if total > MAX_CHAIN || chains.len() > MAX_BRACKETS {
+        if total > links || chains.len() > brackets {
             return false;
         }
     }

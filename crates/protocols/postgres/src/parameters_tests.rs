@@ -77,7 +77,7 @@ fn times_networks_and_numbers_read_as_the_server_writes_them() {
         (
             oid::INTERVAL,
             BytesMut::from(&hex::decode("00000000dde2b5800000000300000e02").unwrap()[..]),
-            "298 years 10 mons 3 days 01:02:02.4",
+            "298 years 10 mons 3 days 01:02:02.622336",
         ),
         (
             oid::NUMERIC,

@@ -51,6 +51,11 @@ impl Socket {
         Self { inner: Inner::Unix(stream), ahead: Bytes::new() }
     }
 
+    /// Whether more was read than was taken.
+    pub(crate) fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// What was read too far, to be read again. Nothing else may be waiting.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
         debug_assert!(self.ahead.is_empty());

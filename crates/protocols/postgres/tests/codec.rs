@@ -11,7 +11,7 @@ use halligan_protocol_postgres::codec::{
 use postgres_protocol::IsNull;
 use postgres_protocol::message::{backend, frontend};
 use proptest::prelude::*;
-use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {

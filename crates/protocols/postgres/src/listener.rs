@@ -1,0 +1,243 @@
+//! The listener: who may connect, how many, and for how long before they have said who they are.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use halligan_core::ids::Name;
+use halligan_session::ControlPlane;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cancel::Cancels;
+use crate::certificate::{CertificateError, Own};
+use crate::connection::{Whence, serve};
+use crate::socket::Socket;
+
+/// How the listener is set up.
+#[derive(Clone, Debug)]
+pub struct PostgresConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A Unix socket beside it, in a folder that only those may enter who may use it.
+    pub unix_socket: Option<PathBuf>,
+    /// This gateway's name.
+    pub gateway: Name,
+    /// Certificate (PEM, with what signed it) and private key; made on the first start where both are missing.
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Names in a self-made certificate, beside those of this machine.
+    pub names: Vec<String>,
+    /// Take clients without TLS from this machine's loopback and the Unix socket.
+    pub plain_from_here: bool,
+    /// Time from connecting to being logged in.
+    pub login_grace: Duration,
+    /// Most connections at one time.
+    pub most_connections: usize,
+    /// Most connections that are not logged in.
+    pub most_waiting: usize,
+    /// Most of those from one address.
+    pub most_waiting_per_address: usize,
+    /// Longest message that is read (statements, bound values), in bytes. Rows and COPY data have no bound.
+    pub longest_message: usize,
+    /// How long sessions may go on after a stop was asked for, before they are ended.
+    pub drain: Duration,
+}
+
+impl PostgresConfig {
+    /// The usual limits, with certificate and key in `folder`.
+    pub fn new(listen: SocketAddr, gateway: Name, folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        Self {
+            listen,
+            unix_socket: None,
+            gateway,
+            certificate_file: folder.join("postgres_certificate.pem"),
+            key_file: folder.join("postgres_key.pem"),
+            names: Vec::new(),
+            plain_from_here: false,
+            login_grace: Duration::from_secs(60),
+            most_connections: 8_192,
+            most_waiting: 256,
+            most_waiting_per_address: 64,
+            longest_message: 64 * 1024 * 1024,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why the listener could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The address cannot be had.
+    #[error("failed to listen for PostgreSQL clients on {address}")]
+    Bind {
+        address: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Listens for stock PostgreSQL clients.
+pub struct PostgresListener {
+    tcp: TcpListener,
+    unix: Option<UnixListener>,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: PostgresConfig,
+    pub(crate) control: Arc<dyn ControlPlane>,
+    pub(crate) certificate: Own,
+    pub(crate) cancels: Arc<Cancels>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// Who is connected and not logged in yet.
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    waiting: HashMap<IpAddr, usize>,
+    waiting_in_all: usize,
+}
+
+impl PostgresListener {
+    /// Reads or makes the certificate and takes the address.
+    pub async fn bind(config: PostgresConfig, control: Arc<dyn ControlPlane>) -> Result<Self, ListenError> {
+        let certificate = Own::load_or_make(&config.certificate_file, &config.key_file, &config.names)?;
+        let failed = |address: String| move |source| ListenError::Bind { address, source };
+        let tcp = TcpListener::bind(config.listen).await.map_err(failed(config.listen.to_string()))?;
+        let address = tcp.local_addr().map_err(failed(config.listen.to_string()))?;
+        let unix = match &config.unix_socket {
+            Some(path) => {
+                // One of a start before this; a listener that lives holds the folder's lock.
+                let _none_before = std::fs::remove_file(path);
+                Some(UnixListener::bind(path).map_err(failed(path.display().to_string()))?)
+            }
+            None => None,
+        };
+        let cancels = Arc::new(Cancels::new(config.gateway.as_str()));
+        let shared = Shared { certificate, control, cancels, counts: Arc::default(), config };
+        Ok(Self { tcp, unix, address, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate that clients see, PEM: what `sslrootcert` needs where it is self-made.
+    pub fn certificate_pem(&self) -> &str {
+        &self.shared.certificate.pem
+    }
+
+    /// Serves until `shutdown`; then takes nobody new, lets sessions go on for the drain time, and ends the rest.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let clients = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.tcp.accept() => {
+                    accepted.and_then(|(stream, address)| Ok((Socket::tcp(stream)?, Whence::Tcp(address))))
+                }
+                accepted = next_unix(self.unix.as_ref()) => accepted.map(|socket| (socket, Whence::Unix)),
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                // Everything that can wait happens in the client's own task: nobody stalls this loop.
+                Ok((socket, whence)) => match Admitted::take(&self.shared, whence.address().ip()) {
+                    Some((admitted, waiting)) => {
+                        let (shared, stopping) = (Arc::clone(&self.shared), stopping.clone());
+                        clients.spawn(async move {
+                            serve(shared, socket, whence, waiting, stopping).await;
+                            drop(admitted);
+                        });
+                    }
+                    None => tracing::warn!(?whence, "connection refused: too many are not logged in"),
+                },
+                Err(error) => {
+                    // Out of file handles, mostly: that passes when somebody leaves.
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop((self.tcp, self.unix));
+        clients.close();
+        if tokio::time::timeout(self.shared.config.drain, clients.wait()).await.is_err() {
+            stopping.cancel();
+            clients.wait().await;
+        }
+        if let Some(path) = &self.shared.config.unix_socket {
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}
+
+async fn next_unix(listener: Option<&UnixListener>) -> std::io::Result<Socket> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| Socket::unix(stream)),
+        None => std::future::pending().await,
+    }
+}
+
+/// A place among the connections; given back when dropped.
+struct Admitted {
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// A place among those who are not logged in; given back when dropped.
+pub(crate) struct Waiting {
+    counts: Arc<Mutex<Counts>>,
+    address: IpAddr,
+}
+
+impl Admitted {
+    fn take(shared: &Shared, address: IpAddr) -> Option<(Self, Waiting)> {
+        let PostgresConfig { most_connections, most_waiting, most_waiting_per_address, .. } = shared.config;
+        let mut counts = lock(&shared.counts);
+        let from_there = counts.waiting.get(&address).copied().unwrap_or_default();
+        if counts.connections >= most_connections
+            || counts.waiting_in_all >= most_waiting
+            || from_there >= most_waiting_per_address
+        {
+            return None;
+        }
+        counts.connections += 1;
+        counts.waiting_in_all += 1;
+        counts.waiting.insert(address, from_there + 1);
+        let waiting = Waiting { counts: Arc::clone(&shared.counts), address };
+        Some((Self { counts: Arc::clone(&shared.counts) }, waiting))
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        counts.connections = counts.connections.saturating_sub(1);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        counts.waiting_in_all = counts.waiting_in_all.saturating_sub(1);
+        if let Some(count) = counts.waiting.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.waiting.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

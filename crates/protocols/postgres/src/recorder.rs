@@ -1,0 +1,154 @@
+//! What is written down: records before the bytes they are about go on, and milestones for the review behind them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use halligan_recording::{Record, RecordKind};
+use halligan_session::end_reason::printable;
+use halligan_session::{Ended, NodeEvent, Session};
+use tokio::sync::Notify;
+
+use crate::audit::Changed;
+
+/// Milestones of changes are synced leaves: a flood of statements makes one for each thing in this time.
+const TOGETHER: Duration = Duration::from_secs(2);
+/// COPYs that have a milestone of their own; past that they stand in the recording alone.
+const MOST_TRANSFERS: usize = 256;
+
+/// Records one conversation.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    session: Session,
+    channel: u32,
+    pending: Mutex<Pending>,
+    told: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    changes: Vec<Changed>,
+    /// Where in `changes` a thing stands.
+    places: HashMap<String, usize>,
+    transfers: Vec<NodeEvent>,
+    transfers_in_all: usize,
+}
+
+impl Recorder {
+    pub(crate) fn new(session: Session, channel: u32) -> Self {
+        Self { session, channel, pending: Mutex::default(), told: Notify::new() }
+    }
+
+    /// Writes records. Only then may the bytes go on.
+    pub(crate) fn write(&self, kinds: impl Iterator<Item = RecordKind>, at: u64) -> Result<(), Ended> {
+        let records: Vec<Record> = kinds.map(|kind| Record::new(at, kind)).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.session.record(&records)?;
+        for record in &records {
+            if let RecordKind::TransferEnd { channel, path, direction, bytes, sha256, .. } = &record.kind {
+                self.transferred(NodeEvent::TransferEnded {
+                    session: self.session.id(),
+                    channel: *channel,
+                    path: printable(path, 1000),
+                    direction: direction.word().to_owned(),
+                    bytes: *bytes,
+                    sha256: hex::encode(sha256.0),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn transferred(&self, event: NodeEvent) {
+        let mut pending = self.lock();
+        pending.transfers_in_all += 1;
+        if pending.transfers_in_all <= MOST_TRANSFERS {
+            pending.transfers.push(event);
+            self.told.notify_one();
+        }
+    }
+
+    /// A transaction has changed something.
+    pub(crate) fn changed(&self, changes: Vec<Changed>) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut pending = self.lock();
+        for change in changes {
+            let place = pending.places.get(&change.what).copied();
+            match place.and_then(|place| pending.changes.get_mut(place)) {
+                Some(known) => {
+                    known.rows = known.rows.zip(change.rows).map(|(all, more)| all.saturating_add(more));
+                    known.statements += change.statements;
+                }
+                None => {
+                    let place = pending.changes.len();
+                    pending.places.insert(change.what.clone(), place);
+                    pending.changes.push(change);
+                }
+            }
+        }
+        drop(pending);
+        self.told.notify_one();
+    }
+
+    /// Writes milestones as they come, until dropped.
+    pub(crate) async fn report(&self) -> std::convert::Infallible {
+        loop {
+            self.told.notified().await;
+            self.report_all().await;
+            tokio::time::sleep(TOGETHER).await;
+        }
+    }
+
+    /// Writes what milestones are still owed.
+    pub(crate) async fn report_all(&self) {
+        let Pending { changes, transfers, .. } = {
+            let mut pending = self.lock();
+            let transfers_in_all = pending.transfers_in_all;
+            std::mem::replace(&mut *pending, Pending { transfers_in_all, ..Pending::default() })
+        };
+        let changed = changes.into_iter().map(|change| NodeEvent::DatabaseChanged {
+            session: self.session.id(),
+            channel: self.channel,
+            what: in_words(&change),
+        });
+        for event in transfers.into_iter().chain(changed) {
+            if self.session.milestone(event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn in_words(change: &Changed) -> String {
+    let statements = match change.statements {
+        1 => format!("statement {}", change.first),
+        more => format!("{more} statements from {} on", change.first),
+    };
+    let what = printable(&change.what, 500);
+    match change.rows {
+        Some(1) => format!("{what}: 1 row ({statements})"),
+        Some(rows) => format!("{what}: {rows} rows ({statements})"),
+        None => format!("{what} ({statements})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_reads_as_a_line() {
+        let change = |rows, statements| Changed { what: "insert table t".into(), rows, statements, first: 4 };
+        assert_eq!(in_words(&change(Some(1), 1)), "insert table t: 1 row (statement 4)");
+        assert_eq!(in_words(&change(Some(9), 3)), "insert table t: 9 rows (3 statements from 4 on)");
+        assert_eq!(in_words(&change(None, 1)), "insert table t (statement 4)");
+    }
+}

@@ -1,0 +1,543 @@
+//! The bytes: two pumps that do not wait for each other, each with bounded memory, each recording before it passes.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use halligan_core::catalog::PostgresCapabilities;
+use halligan_recording::RecordKind;
+use halligan_session::{EndReason, Ended, Session};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+use crate::audit::{Audit, AuditConfig, AuditError, Runs};
+use crate::codec::{
+    ClientScanner, CodecError, FromClientMessage, FromServerMessage, Piece, ServerMessage, ServerScanner,
+};
+use crate::guard::{self, Refused, Verdict, in_our_words};
+use crate::recorder::Recorder;
+use crate::upstream::Cancel;
+
+/// What a pump reads at once: little while little moves, so that an idle session holds little.
+const LEAST_READ: usize = 8 * 1024;
+const MOST_READ: usize = 128 * 1024;
+/// Words of ours that wait for a place between two messages; more are dropped.
+const MOST_PUT_IN: usize = 16 * 1024;
+
+/// Why a conversation is over.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    ClientLeft,
+    TargetLeft,
+    Ended(EndReason),
+    /// The client said what cannot be let through.
+    Client(CodecError),
+    /// The server did.
+    Target(CodecError),
+    Audit(AuditError),
+    /// With a sentence for the client.
+    Odd(&'static str),
+}
+
+impl From<Ended> for Stop {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended.reason)
+    }
+}
+
+impl From<AuditError> for Stop {
+    fn from(error: AuditError) -> Self {
+        Self::Audit(error)
+    }
+}
+
+/// One client's conversation with the target.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    session: Session,
+    pub(crate) may: PostgresCapabilities,
+    pub(crate) recorder: Recorder,
+    state: Mutex<State>,
+    cancel: Cancel,
+    channel: u32,
+    longest: usize,
+    /// The server has said something.
+    moved: Notify,
+    /// There is something to put in.
+    put: Notify,
+    /// The statement that waits for a second person is withdrawn.
+    withdrawn: Notify,
+    /// All that was passed to the client are whole messages.
+    whole: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    audit: Audit,
+    refused: Refused,
+    put_in: BytesMut,
+    /// Something of the extended protocol was passed since the last Sync.
+    batch: bool,
+    /// So was an Execute.
+    executed: bool,
+    held: bool,
+}
+
+/// What a client's bytes led to.
+enum Took {
+    All,
+    /// Too much waits for the server.
+    Full,
+    /// This one waits for a second person.
+    Held {
+        message: FromClientMessage,
+        raw: Bytes,
+        runs: Box<Runs>,
+    },
+    Left,
+}
+
+/// How much is read at once.
+struct Gait(usize);
+
+impl Gait {
+    fn room(&self, buffer: &mut BytesMut, wants: usize) {
+        if buffer.is_empty() && self.0 == LEAST_READ && buffer.capacity() > 2 * LEAST_READ {
+            // A large one of a busier time is given back.
+            *buffer = BytesMut::new();
+        }
+        let missing = wants.saturating_sub(buffer.len()).min(8 * MOST_READ);
+        buffer.reserve(missing.max(self.0));
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        if bytes >= self.0 {
+            self.0 = (self.0 * 4).min(MOST_READ);
+        } else if bytes < self.0 / 8 {
+            self.0 = (self.0 / 2).max(LEAST_READ);
+        }
+    }
+}
+
+impl Conversation {
+    pub(crate) fn new(
+        session: Session,
+        config: AuditConfig,
+        cancel: Cancel,
+        longest: usize,
+        statuses: &[FromServerMessage],
+    ) -> Result<Self, getrandom::Error> {
+        let channel = config.channel;
+        let mut audit = Audit::new(config);
+        for status in statuses {
+            audit.server(status, 0);
+        }
+        let state = State {
+            audit,
+            refused: Refused::new()?,
+            put_in: BytesMut::new(),
+            batch: false,
+            executed: false,
+            held: false,
+        };
+        Ok(Self {
+            may: session.lease().postgres.clone(),
+            recorder: Recorder::new(session.clone(), channel),
+            session,
+            state: Mutex::new(state),
+            cancel,
+            channel,
+            longest,
+            moved: Notify::new(),
+            put: Notify::new(),
+            withdrawn: Notify::new(),
+            whole: AtomicBool::new(true),
+        })
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn channel(&self) -> u32 {
+        self.channel
+    }
+
+    /// Whether words of ours can follow what the client has.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Puts bytes in between two messages to the client.
+    pub(crate) fn put_in(&self, bytes: Bytes) {
+        let mut state = self.lock();
+        if state.put_in.len() < MOST_PUT_IN {
+            state.put_in.extend_from_slice(&bytes);
+        }
+        drop(state);
+        self.put.notify_one();
+    }
+
+    pub(crate) async fn withdrawn(&self) {
+        self.withdrawn.notified().await;
+    }
+
+    /// Somebody who has this conversation's key wants its running statement stopped. Gives what does it at the target.
+    pub(crate) fn cancel(&self, from: SocketAddr) -> Option<Cancel> {
+        let state = self.lock();
+        let (held, running) = (state.held, state.audit.running());
+        drop(state);
+        let what = match (held, running) {
+            (true, _) => "withdraws the statement that waits".to_owned(),
+            (false, Some(number)) => format!("cancels statement {number}"),
+            (false, None) => "finds no statement that runs".to_owned(),
+        };
+        let note = RecordKind::Note { text: format!("a cancel request from {from} {what}") };
+        // Nothing is stopped for a session that is over, or that cannot record it.
+        self.session.record_now(note).ok()?;
+        if held {
+            self.withdrawn.notify_one();
+            return None;
+        }
+        running.map(|_| self.cancel.clone())
+    }
+
+    /// Stops what runs at the target; for the end of a session.
+    pub(crate) fn cancel_running(&self) -> Option<Cancel> {
+        self.lock().audit.running().map(|_| self.cancel.clone())
+    }
+
+    /// The connection is over: what still waits has no outcome, and what transactions changed is reported.
+    pub(crate) async fn finish(&self, reason: &str) {
+        let at = self.session.since_start();
+        let (written, changes) = {
+            let mut state = self.lock();
+            state.audit.finish(reason, at);
+            (self.recorder.write(state.audit.records(), at), state.audit.changes())
+        };
+        if let Err(ended) = written {
+            tracing::debug!(session = %self.session.id(), %ended, "the last records were not written");
+        }
+        self.recorder.changed(changes);
+        self.recorder.report_all().await;
+    }
+
+    /// From the client to the server.
+    pub(crate) async fn upward(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Stop {
+        match self.pump_up(from, to).await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn pump_up(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<std::convert::Infallible, Stop> {
+        let mut scanner = ClientScanner::new(self.longest);
+        scanner.authenticated();
+        let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
+        let mut gait = Gait(LEAST_READ);
+        loop {
+            gait.room(&mut buffer, scanner.wants());
+            match from.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => return Err(Stop::ClientLeft),
+                Ok(bytes) => gait.moved(bytes),
+            }
+            loop {
+                let took = self.take_up(&mut scanner, &mut buffer, &mut out)?;
+                if matches!(took, Took::Full | Took::Held { .. }) && self.lock().batch {
+                    guard::flush(&mut out);
+                }
+                send(to, &mut out, gait.0).await.map_err(|_| Stop::TargetLeft)?;
+                match took {
+                    Took::All => break,
+                    Took::Left => return Err(Stop::ClientLeft),
+                    Took::Full => self.until(|audit| !audit.is_full()).await,
+                    Took::Held { message, raw, runs } => {
+                        self.until(Audit::is_settled).await;
+                        self.held(&message, &raw, *runs, &mut buffer, from, &mut out).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the server has said enough.
+    async fn until(&self, enough: impl Fn(&Audit) -> bool) {
+        loop {
+            let moved = self.moved.notified();
+            if enough(&self.lock().audit) {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Reads on until there is nothing more, or something that does not simply pass. What it appends to `out` is on
+    /// record when it returns.
+    fn take_up(
+        &self,
+        scanner: &mut ClientScanner,
+        buffer: &mut BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<Took, Stop> {
+        let at = self.session.since_start();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let took = loop {
+            if state.audit.is_full() {
+                break Took::Full;
+            }
+            let piece = scanner.next(buffer, &mut state.audit.from_client()).map_err(Stop::Client)?;
+            match piece {
+                None => break Took::All,
+                Some(Piece::Pass(bytes)) => out.extend_from_slice(&bytes),
+                Some(Piece::Message { message, raw }) => {
+                    let runs = state.audit.runs(&message);
+                    let verdict =
+                        runs.as_ref().map_or(Verdict::Pass, |runs| guard::judge(&self.may, &message, runs));
+                    match (verdict, runs) {
+                        (Verdict::Ask, Some(runs)) => {
+                            state.held = true;
+                            break Took::Held { message, raw, runs: Box::new(runs) };
+                        }
+                        (Verdict::Refuse(reason), Some(runs)) => {
+                            refuse(state, &message, runs, reason, at, out)?;
+                        }
+                        (_, runs) => {
+                            pass(state, &message, runs, at)?;
+                            out.extend_from_slice(&raw);
+                            if message == FromClientMessage::Terminate {
+                                break Took::Left;
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        self.recorder.write(state.audit.records(), at)?;
+        Ok(took)
+    }
+
+    async fn held(
+        &self,
+        message: &FromClientMessage,
+        raw: &[u8],
+        runs: Runs,
+        behind: &mut BytesMut,
+        client: &mut (impl AsyncRead + Unpin),
+        out: &mut BytesMut,
+    ) -> Result<(), Stop> {
+        let in_transaction = {
+            let state = self.lock();
+            guard::in_transaction(state.audit.transaction(), state.executed)
+        };
+        let answer = self.second_person(&runs, in_transaction, behind, client).await;
+        let at = self.session.since_start();
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.held = false;
+        match answer? {
+            None => {
+                pass(state, message, Some(runs), at)?;
+                out.extend_from_slice(raw);
+            }
+            Some(reason) => refuse(state, message, runs, reason, at, out)?,
+        }
+        self.recorder.write(state.audit.records(), at)?;
+        Ok(())
+    }
+
+    /// From the server to the client.
+    pub(crate) async fn downward(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        mut buffer: BytesMut,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Stop {
+        match self.pump_down(from, &mut buffer, to).await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn pump_down(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        buffer: &mut BytesMut,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<std::convert::Infallible, Stop> {
+        let mut scanner = ServerScanner::new(0);
+        scanner.authenticated();
+        let mut out = BytesMut::new();
+        let mut gait = Gait(LEAST_READ);
+        loop {
+            self.take_down(&mut scanner, buffer, &mut out)?;
+            self.moved.notify_one();
+            if !out.is_empty() {
+                self.whole.store(false, Ordering::Release);
+                send(to, &mut out, gait.0).await.map_err(|_| Stop::ClientLeft)?;
+                self.whole.store(scanner.at_boundary(), Ordering::Release);
+            }
+            gait.room(buffer, scanner.wants());
+            tokio::select! {
+                biased;
+                read = from.read_buf(buffer) => match read {
+                    Ok(0) | Err(_) => return Err(Stop::TargetLeft),
+                    Ok(bytes) => gait.moved(bytes),
+                },
+                () = self.put.notified() => {}
+            }
+        }
+    }
+
+    /// As [`Self::take_up`].
+    fn take_down(
+        &self,
+        scanner: &mut ServerScanner,
+        buffer: &mut BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<(), Stop> {
+        let at = self.session.since_start();
+        let mut state = self.lock();
+        let state = &mut *state;
+        loop {
+            if !state.put_in.is_empty() && scanner.at_boundary() {
+                out.extend_from_slice(&state.put_in);
+                state.put_in = BytesMut::new();
+            }
+            let piece = scanner.next(buffer, &mut state.audit.from_server()).map_err(Stop::Target)?;
+            match piece {
+                None => break,
+                Some(Piece::Pass(bytes)) => out.extend_from_slice(&bytes),
+                Some(Piece::Message { message: FromServerMessage::Error(error), raw }) => {
+                    match state.refused.answer(&error) {
+                        Some(reason) => {
+                            out.extend_from_slice(&in_our_words(&reason));
+                            let ours = ServerMessage {
+                                severity: "ERROR".to_owned(),
+                                code: reason.code.to_owned(),
+                                message: reason.say,
+                                ..ServerMessage::default()
+                            };
+                            state.audit.server(&FromServerMessage::Error(ours), at);
+                        }
+                        None => {
+                            out.extend_from_slice(&raw);
+                            state.audit.server(&FromServerMessage::Error(error), at);
+                        }
+                    }
+                }
+                Some(Piece::Message { message, raw }) => {
+                    state.audit.server(&message, at);
+                    out.extend_from_slice(&raw);
+                }
+            }
+        }
+        self.recorder.write(state.audit.records(), at)?;
+        self.recorder.changed(state.audit.changes());
+        Ok(())
+    }
+
+    /// Tells the client what the session has to say, until dropped.
+    pub(crate) async fn warnings(&self) -> std::convert::Infallible {
+        let mut warning = self.session.warning();
+        loop {
+            let said = warning.borrow_and_update().clone();
+            if let Some(text) = said {
+                self.tell(&format!("Halligan: {text}"));
+            }
+            if warning.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pass(state: &mut State, message: &FromClientMessage, runs: Option<Runs>, at: u64) -> Result<(), Stop> {
+    use FromClientMessage as M;
+    match message {
+        M::Sync => (state.batch, state.executed) = (false, false),
+        M::Execute { .. } => (state.batch, state.executed) = (true, true),
+        M::Parse { .. } | M::Bind(_) | M::Describe(_) | M::Close(_) => state.batch = true,
+        _ => {}
+    }
+    Ok(state.audit.client(message, runs, at)?)
+}
+
+fn refuse(
+    state: &mut State,
+    message: &FromClientMessage,
+    runs: Runs,
+    reason: guard::Reason,
+    at: u64,
+    out: &mut BytesMut,
+) -> Result<(), Stop> {
+    let extended = matches!(message, FromClientMessage::Execute { .. });
+    if !extended && state.batch {
+        // What the server makes of a Query in the middle of a batch depends on what it has skipped.
+        return Err(Stop::Odd(
+            "a statement was refused that came in the middle of others; send a Sync before it",
+        ));
+    }
+    state.audit.refused(runs, &reason.say, at);
+    state.refused.replace(message, reason, out);
+    if !extended {
+        // Its replacement is answered by an error and a ReadyForQuery, as a Sync behind a batch that failed.
+        state.audit.client(&FromClientMessage::Sync, None, at)?;
+    }
+    Ok(())
+}
+
+/// Writes all of `out`. Keeps its memory only while much moves.
+async fn send(to: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut, gait: usize) -> std::io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    to.write_all(out).await?;
+    to.flush().await?;
+    if gait == LEAST_READ && out.capacity() > 4 * LEAST_READ {
+        *out = BytesMut::new();
+    } else {
+        out.clear();
+    }
+    Ok(())
+}
+
+/// How long a conversation that is over may take to say so.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(40);
+
+/// Runs both pumps until one has nothing more to do.
+pub(crate) async fn run(
+    conversation: &Arc<Conversation>,
+    client: (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
+    server: (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
+    read: BytesMut,
+) -> Stop {
+    let up = conversation.upward(client.0, server.1);
+    let down = conversation.downward(server.0, read, client.1);
+    let (report, warnings) = (conversation.recorder.report(), conversation.warnings());
+    let session = conversation.session().clone();
+    let closed = session.closed();
+    tokio::pin!(up, down, closed, report, warnings);
+    tokio::select! {
+        biased;
+        reason = &mut closed => Stop::Ended(reason),
+        stop = &mut down => stop,
+        stop = &mut up => stop,
+        never = &mut report => match never {},
+        never = &mut warnings => match never {},
+    }
+}

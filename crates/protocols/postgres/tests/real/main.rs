@@ -1,0 +1,4 @@
+//! PostgreSQL through a gateway: real clients, a real server, the real engine between them.
+
+mod clients;
+mod support;
