@@ -16,6 +16,7 @@ mod requests;
 mod reviews;
 mod sessions;
 mod sign_in;
+mod statements;
 mod tasks;
 mod watch;
 
@@ -73,6 +74,7 @@ pub(crate) fn collect() -> OpenApiRouter<Api> {
         .merge(requests::routes())
         .merge(grants::routes())
         .merge(sessions::routes())
+        .merge(statements::routes())
         .merge(replay::routes())
         .merge(watch::routes())
         .merge(incidents::routes())

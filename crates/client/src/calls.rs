@@ -113,6 +113,11 @@ impl Client {
         self.post("one-time-passwords", &OneTimePasswordWish { entitlement: entitlement.clone() }).await
     }
 
+    /// A password for connections to a database through the gateways.
+    pub async fn connect_password(&self, entitlement: &EntitlementName) -> Answer<ConnectPassword> {
+        self.post("connect-passwords", &ConnectPasswordWish { entitlement: entitlement.clone() }).await
+    }
+
     // --- requests -----------------------------------------------------------------------------
     /// Asks for one or several entitlements.
     pub async fn file_requests(&self, wish: &RequestWish) -> Answer<Filed> {
@@ -222,6 +227,23 @@ impl Client {
     /// One of two who say that the absence of a recording is explained.
     pub async fn waive_gap(&self, id: SessionId, wish: &ReasonWish) -> Answer<SessionView> {
         self.post(&format!("sessions/{id}/waive-gap"), wish).await
+    }
+    /// Statements that wait for a second person.
+    pub async fn statements(&self) -> Answer<Vec<StatementView>> {
+        self.get("statements").await
+    }
+    /// Lets one pass.
+    pub async fn allow_statement(
+        &self,
+        id: SessionId,
+        hold: u32,
+        wish: &ReasonWish,
+    ) -> Answer<StatementView> {
+        self.post(&format!("sessions/{id}/statements/{hold}/allow"), wish).await
+    }
+    /// Does not.
+    pub async fn deny_statement(&self, id: SessionId, hold: u32, wish: &ReasonWish) -> Answer<StatementView> {
+        self.post(&format!("sessions/{id}/statements/{hold}/deny"), wish).await
     }
     /// Begins to watch a live session: an event, and an alert to those concerned. Says the watch's id.
     pub async fn watch(&self, id: SessionId) -> Answer<WatchBegun> {

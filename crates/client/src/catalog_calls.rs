@@ -45,6 +45,10 @@ impl Client {
         let which: String = url::form_urlencoded::byte_serialize(which.as_bytes()).collect();
         self.download(&format!("incidents/{which}/evidence"), sink).await
     }
+    /// Looks at systems themselves, against the catalog in force.
+    pub async fn check_live(&self, wish: &LiveCheckWish) -> Answer<LiveCheck> {
+        self.post_slowly("catalog/check-live", wish).await
+    }
     /// Gateways, with where clients come in and the keys that they pin.
     pub async fn gateways(&self) -> Answer<Vec<GatewayView>> {
         self.get("gateways").await

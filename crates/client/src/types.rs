@@ -12,12 +12,13 @@ use halligan_core::catalog::{
 };
 use halligan_core::grant::Grant;
 use halligan_core::ids::{
-    BatchId, EntitlementName, GrantId, IncidentId, Name, PersonId, RequestId, ReviewId,
+    BatchId, EntitlementName, GrantId, IncidentId, Name, PersonId, RequestId, ReviewId, SessionId,
 };
 use halligan_core::incident::{Change, ChangeFate, Incident};
 use halligan_core::proof::Finding;
 use halligan_core::request::{Mode, Request};
 use halligan_core::review::{Action, Classification, ComputedFacts, Review};
+use halligan_core::session::HeldStatement;
 use halligan_core::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -184,6 +185,27 @@ pub struct OneTimePassword {
     pub expires_at: Time,
 }
 
+/// A password for connections to a database through the gateways, of one grant.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ConnectPassword {
+    /// The login name, `role+system`.
+    pub login: String,
+    /// The password; shown this once.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub password: Zeroizing<String>,
+    /// It takes no new connection from then on.
+    #[cfg_attr(feature = "schema", schema(value_type = i64))]
+    pub expires_at: Time,
+    /// Databases that the entitlement opens.
+    pub databases: Vec<String>,
+    /// Most connections at one time.
+    pub connections: u32,
+    /// Gateways that take it.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub gateways: Vec<Name>,
+}
+
 /// `POST /nodes/join-tokens` answers with this.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -321,6 +343,12 @@ bodies! {
     /// `POST /one-time-passwords`.
     OneTimePasswordWish {
         /// For which entitlement; the caller holds an active grant of it.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        entitlement: EntitlementName,
+    }
+    /// `POST /connect-passwords`.
+    ConnectPasswordWish {
+        /// For which entitlement of a database; the caller holds an active grant of it.
         #[cfg_attr(feature = "schema", schema(value_type = String))]
         entitlement: EntitlementName,
     }
@@ -684,12 +712,73 @@ bodies! {
     Tasks {
         /// Requests to decide.
         decisions: Vec<RequestView>,
+        /// Held statements to allow or deny.
+        #[serde(default)]
+        statements: Vec<StatementView>,
         /// Reviews to judge.
         reviews: Vec<ReviewView>,
         /// Changes to judge.
         changes: Vec<ChangeTask>,
         /// Actions to do.
         actions: Vec<ActionTask>,
+    }
+    /// A statement that waits for a second person.
+    StatementView {
+        /// Its session.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        session: SessionId,
+        /// Its number there.
+        hold: u32,
+        /// Who wants to run it.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        person: PersonId,
+        /// On what.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        entitlement: EntitlementName,
+        /// In which emergency, by its number.
+        incident_number: Option<u64>,
+        /// The statement (halligan_core::session::HeldStatement): text and parameters as they stand, secrets masked.
+        #[cfg_attr(feature = "schema", schema(value_type = Object))]
+        statement: HeldStatement,
+        /// The caller may answer.
+        may_release: bool,
+    }
+    /// `POST /catalog/check-live`.
+    LiveCheckWish {
+        /// A system of the catalog in force; every one that can be looked at if not said.
+        #[serde(default)]
+        #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+        system: Option<Name>,
+        /// Go on after this system.
+        #[serde(default)]
+        #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+        after: Option<Name>,
+    }
+    /// What a look at systems found, against the catalog in force.
+    LiveCheck {
+        /// Those that were looked at.
+        systems: Vec<LiveChecked>,
+        /// Ask again with this as `after`; none at the end.
+        #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+        next: Option<Name>,
+    }
+    /// What a look at one system found.
+    LiveChecked {
+        /// Which.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        system: Name,
+        /// One by one.
+        findings: Vec<LiveFinding>,
+    }
+    /// One thing that a look found.
+    LiveFinding {
+        /// The entitlement that it is about; none = the system itself.
+        #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+        role: Option<Name>,
+        /// `error`, `warning` or `info`.
+        level: String,
+        /// In a sentence.
+        say: String,
     }
     /// A change to be judged.
     ChangeTask {

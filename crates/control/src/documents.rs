@@ -14,6 +14,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::ControlError;
 
+/// Index of sessions in which a statement waits for a second person.
+pub const HELD_INDEX: (&str, &str) = ("held", "yes");
+
 /// The kind under which a document is stored.
 pub const fn kind_of(document: &DocumentRef) -> &'static str {
     match document {
@@ -133,6 +136,9 @@ pub fn stored(
                 indexes.extend(found.incident.iter().map(|incident| index("incident", incident)));
                 if found.ended_at.is_none() {
                     indexes.push(index("state", &"live"));
+                }
+                if !found.held.is_empty() {
+                    indexes.push(index(HELD_INDEX.0, &HELD_INDEX.1));
                 }
                 Some(Stored { body: bytes(found)?, indexes, due_at: None })
             }

@@ -8,6 +8,7 @@ mod grants;
 mod incidents;
 mod requests;
 mod reviews;
+mod statements;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use grants::{SeenGrant, SeenSession};
 pub use incidents::SeenIncident;
 pub use requests::SeenRequest;
 pub use reviews::SeenReview;
+pub use statements::SeenStatement;
 pub use tasks::{ActionToDo, ChangeToJudge, TaskList};
 
 /// Documents looked at for one page, so that one question costs a bounded amount.

@@ -11,7 +11,7 @@ use halligan_core::testing::simulator::{BROKEN, Coverage, Mutation, run};
 const HISTORIES: u64 = 2_048;
 const STEPS: usize = 250;
 /// A broken variant must be caught within this many histories.
-const MOST_TRIES: u64 = 400;
+const MOST_TRIES: u64 = 1_200;
 
 #[expect(
     clippy::disallowed_methods,

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use halligan_client::types::{
-    LoginCertificate, LoginCertificateWish, Me, OneTimePassword, OneTimePasswordWish, SshKey, SshKeyRemoval,
-    SshKeyWish,
+    ConnectPassword, ConnectPasswordWish, LoginCertificate, LoginCertificateWish, Me, OneTimePassword,
+    OneTimePasswordWish, SshKey, SshKeyRemoval, SshKeyWish,
 };
 use halligan_control::people::account::Account;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,6 +23,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(remove_ssh_key))
         .routes(routes!(login_certificate))
         .routes(routes!(one_time_password))
+        .routes(routes!(connect_password))
 }
 
 fn keys(account: Account) -> Vec<SshKey> {
@@ -96,4 +97,23 @@ async fn one_time_password(
 ) -> Result<Json<OneTimePassword>, ApiError> {
     let made = api.control.one_time_password(&caller, &wish.value.entitlement).await?;
     Ok(Json(OneTimePassword { login: made.login, password: made.password, expires_at: made.expires_at }))
+}
+
+/// A password for connections of database tools through the gateways: good for new connections for ten minutes, from the
+/// first address that uses it. Needs an active grant.
+#[utoipa::path(post, path = "/connect-passwords", tag = "people", request_body = ConnectPasswordWish, responses((status = 200, body = ConnectPassword)))]
+async fn connect_password(
+    State(api): State<Api>,
+    Person(caller): Person,
+    wish: Wished<ConnectPasswordWish>,
+) -> Result<Json<ConnectPassword>, ApiError> {
+    let made = api.control.connect_password(&caller, &wish.value.entitlement).await?;
+    Ok(Json(ConnectPassword {
+        login: made.login,
+        password: made.password,
+        expires_at: made.expires_at,
+        databases: made.databases,
+        connections: made.connections,
+        gateways: made.gateways,
+    }))
 }

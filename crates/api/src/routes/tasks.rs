@@ -15,7 +15,7 @@ pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(tasks))
 }
 
-/// Decisions, reviews, changes to judge, actions; at most 100 of each.
+/// Decisions, held statements, reviews, changes to judge, actions; at most 100 of each.
 #[utoipa::path(get, path = "/tasks", tag = "tasks", responses((status = 200, body = Tasks)))]
 async fn tasks(State(api): State<Api>, Reader(caller): Reader) -> Result<Json<Tasks>, ApiError> {
     let found = api.viewer(&caller).tasks().await?;
@@ -32,6 +32,7 @@ async fn tasks(State(api): State<Api>, Reader(caller): Reader) -> Result<Json<Ta
     });
     Ok(Json(Tasks {
         decisions: found.decisions.into_iter().map(views::request).collect(),
+        statements: found.statements.into_iter().map(super::statements::view).collect(),
         reviews: found.reviews.into_iter().map(views::review).collect(),
         changes: changes.collect(),
         actions: actions.collect(),

@@ -52,6 +52,7 @@ pub fn rows(world: &World) -> Vec<Row> {
             "/catalog/apply".into(),
             words(r#"{"catalog": {"organisation": "Other"}, "totp": "{totp}"}"#),
         ),
+        post("/catalog/check-live", "/catalog/check-live".into(), nothing.clone()),
         get("/catalog/entitlements", "/catalog/entitlements".into()),
         get("/catalog/proposals/{id}", format!("/catalog/proposals/{ghost}")),
         post("/catalog/proposals/{id}/confirm", format!("/catalog/proposals/{ghost}/confirm"), totp.clone()),
@@ -65,6 +66,11 @@ pub fn rows(world: &World) -> Vec<Row> {
         get("/catalog/systems", "/catalog/systems".into()),
         post("/catalog/systems", "/catalog/systems".into(), words("{}")),
         get("/checkpoint", "/checkpoint".into()),
+        post(
+            "/connect-passwords",
+            "/connect-passwords".into(),
+            words(r#"{"entitlement": "orders-db/operate"}"#),
+        ),
         post("/enrolment/begin", "/enrolment/begin".into(), words(r#"{"secret": "enrol_00"}"#)),
         post(
             "/enrolment/finish",
@@ -206,6 +212,16 @@ pub fn rows(world: &World) -> Vec<Row> {
         get("/sessions/{id}", format!("/sessions/{session}")),
         get("/sessions/{id}/recording", format!("/sessions/{readable}/recording")),
         get("/sessions/{id}/replay", format!("/sessions/{readable}/replay?form=transcript")),
+        post(
+            "/sessions/{id}/statements/{hold}/allow",
+            format!("/sessions/{session}/statements/1/allow"),
+            reason.clone(),
+        ),
+        post(
+            "/sessions/{id}/statements/{hold}/deny",
+            format!("/sessions/{session}/statements/1/deny"),
+            reason.clone(),
+        ),
         post("/sessions/{id}/terminate", format!("/sessions/{session}/terminate"), reason.clone()),
         post("/sessions/{id}/waive-gap", format!("/sessions/{session}/waive-gap"), reason.clone()),
         get("/sessions/{id}/watch", format!("/sessions/{session}/watch?watch=00")),
@@ -224,6 +240,7 @@ pub fn rows(world: &World) -> Vec<Row> {
         ),
         post("/ssh-keys/remove", "/ssh-keys/remove".into(), serde_json::json!({"openssh": KEY})),
         post("/step-up", "/step-up".into(), totp.clone()),
+        get("/statements", "/statements".into()),
         get("/tasks", "/tasks".into()),
     ]
 }

@@ -138,6 +138,14 @@ async fn a_repeated_call_is_answered_and_not_done_again() {
     let other = [("Idempotency-Key", "abd")];
     assert_eq!(call(world.address, "POST", path, Some(rita), Some(body), &other).await.status, 200);
     assert_eq!(count().await, 3);
+    // What cannot be done twice is answered as done, not refused for having been done.
+    let path = "/incidents/INC-1/mitigate";
+    for (key, status) in [("abc", 200), ("abc", 200), ("abe", 409)] {
+        let key = [("Idempotency-Key", key)];
+        let answer = call(world.address, "POST", path, Some(sofia), Some("{}"), &key).await;
+        assert_eq!(answer.status, status, "{key:?}: {}", answer.text());
+    }
+    let path = "/incidents/INC-1/notes";
     let bad = [("Idempotency-Key", "")];
     assert_eq!(call(world.address, "POST", path, Some(rita), Some(body), &bad).await.status, 422);
     world.stop().await;
@@ -263,5 +271,58 @@ async fn everything_of_an_incident_is_ended_by_one_call() {
     assert_eq!(items[0].state, Some(GrantState::Revoking));
     let both = RevokeMany { person: Some(name("rita")), ..wish };
     assert_eq!(client(&world, "sofia").revoke_many(&both).await.unwrap_err().code(), Some("malformed"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_statement_is_shown_whole_and_let_pass_by_somebody_else() {
+    let prepared = Prepared::make().await;
+    let world = prepared.open().await;
+    let session = world.facts.session;
+    let wish = |totp: Option<String>| ReasonWish { reason: "as agreed".to_owned(), totp };
+    let (rita, alan, sten) = (client(&world, "rita"), client(&world, "alan"), client(&world, "sten"));
+
+    let seen = alan.statements().await.unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].session, seen[0].hold, seen[0].may_release), (session, 1, true));
+    assert_eq!(seen[0].statement.text, "drop table orders_old");
+    assert_eq!(alan.tasks().await.unwrap().statements, seen);
+    // Who waits sees it too, and cannot answer; a stranger sees nothing.
+    assert!(!rita.statements().await.unwrap()[0].may_release);
+    assert!(rita.tasks().await.unwrap().statements.is_empty());
+    assert!(sten.statements().await.unwrap().is_empty());
+    let own = rita.allow_statement(session, 1, &wish(Some(world.code("rita")))).await.err().unwrap();
+    assert_eq!(own.code(), Some("separation_of_duties"));
+    let stranger = sten.allow_statement(session, 1, &wish(None)).await.err().unwrap();
+    assert_eq!(stranger.status(), Some(404));
+
+    let bare = alan.allow_statement(session, 1, &wish(None)).await.err().unwrap();
+    assert_eq!(bare.code(), Some("second_factor"));
+    let done = alan.allow_statement(session, 1, &wish(Some(world.code("alan")))).await.unwrap();
+    let answer = done.statement.answer.unwrap();
+    assert!(answer.allow && answer.by.as_str() == "alan" && !done.may_release);
+    let sofia = client(&world, "sofia");
+    let late = sofia.deny_statement(session, 1, &wish(None)).await.err().unwrap();
+    assert_eq!(late.code(), Some("wrong_state"), "the first answer counts");
+    assert!(sofia.tasks().await.unwrap().statements.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_password_needs_a_grant_and_a_live_check_an_office() {
+    let prepared = Prepared::make().await;
+    let world = prepared.open().await;
+    let what = "orders-db/operate".parse().unwrap();
+    let none = client(&world, "alan").connect_password(&what).await.err().unwrap();
+    assert_eq!(none.code(), Some("not_allowed"));
+    let token = client(&world, "token").connect_password(&what).await.err().unwrap();
+    assert_eq!(token.status(), Some(403));
+    let wish = LiveCheckWish { system: None, after: None };
+    assert!(client(&world, "rita").check_live(&wish).await.is_err());
+    // Nothing in this catalog can be looked at.
+    assert!(client(&world, "cleo").check_live(&wish).await.unwrap().systems.is_empty());
+    let named = LiveCheckWish { system: Some(name("orders-db")), after: None };
+    let gone = client(&world, "cleo").check_live(&named).await.err().unwrap();
+    assert_eq!(gone.status(), Some(404));
     world.stop().await;
 }

@@ -14,11 +14,12 @@ use halligan_control::catalog::{CatalogHead, head_key, system_key};
 use halligan_control::clock::Clock;
 use halligan_control::people::sign_in::Scope;
 use halligan_control::{Control, ControlOptions, sequencer};
-use halligan_core::catalog::{Catalog, FactorKind, System};
+use halligan_core::catalog::{Catalog, FactorKind, StatementClass, System};
 use halligan_core::command::{Actor, Command, FactorUse, FileRequest};
 use halligan_core::event::Event;
 use halligan_core::ids::{GrantId, IncidentId, Name, RecordingId, RequestId, ReviewId, SessionId};
 use halligan_core::leaf::LeafBody;
+use halligan_core::node_event::held_statement_digest;
 use halligan_core::request::{Mode, Verdict};
 use halligan_core::time::{Span, Time};
 use halligan_link::{PeerInfo, Role};
@@ -416,6 +417,20 @@ impl Prepared {
         let readable = making.recorded(grant, Class::Readable).await;
         let (session, _) = making.session(grant).await;
         making.reports(Command::ReportChange { session, what: "chmod 777 /srv".to_owned() }).await;
+        let at = control.now();
+        let (class, text) = (StatementClass::Schema, "drop table orders_old".to_owned());
+        making
+            .reports(Command::ReportStatementHeld {
+                session,
+                hold: 1,
+                class,
+                sha256: held_statement_digest(class, &text, None),
+                text,
+                parameters: None,
+                at,
+                until: at.plus(Span::minutes(30)),
+            })
+            .await;
         let (_, ended, _) = making.granted("sealed-db/operate", Some(incident)).await;
         let sealed = making.recorded(ended, Class::Sealed).await;
         let events = making.does("rita", Command::GiveBack { grant: ended }).await;

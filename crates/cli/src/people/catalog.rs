@@ -4,6 +4,7 @@
 mod apply;
 mod explain;
 mod files;
+mod live;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +37,14 @@ pub enum Verb {
     /// Checks files, and prints who can still get in while something is down (the way-in table).
     Check {
         /// A folder of *.yaml, *.json and *.jsonl, or one file.
-        folder: PathBuf,
+        #[arg(required_unless_present = "live")]
+        folder: Option<PathBuf>,
+        /// Looks at the systems themselves, through their connectors: does what the catalog in force says of them hold?
+        #[arg(long, conflicts_with = "folder")]
+        live: bool,
+        /// With --live: only this system.
+        #[arg(long, value_name = "SYSTEM", requires = "live")]
+        system: Option<Name>,
     },
     /// Says what applying a folder would change, and what of it needs a second person.
     Diff {
@@ -106,7 +114,8 @@ impl Verb {
                 })?;
             }
             Self::Show { system } => apply::show(desk, system.as_ref()).await?,
-            Self::Check { folder } => return files::check_files(desk, &folder),
+            Self::Check { folder: Some(folder), .. } => return files::check_files(desk, &folder),
+            Self::Check { folder: None, system, .. } => return live::check(desk, system).await,
             Self::Diff { folder, against } => apply::diff(desk, &folder, against.as_deref()).await?,
             Self::Apply { folder, totp } => return apply::apply(desk, &folder, totp.as_deref()).await,
             Self::Rollback { version, totp } => {

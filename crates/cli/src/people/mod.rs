@@ -18,12 +18,14 @@ mod incident;
 mod keys;
 pub mod ledger;
 mod nodes;
+mod password;
 mod request;
 mod review;
 mod sessions;
 mod show;
 mod sign_in;
 pub mod ssh;
+mod statements;
 mod tasks;
 mod views;
 
@@ -73,7 +75,7 @@ pub enum Verb {
     Bypass(decide::Bypass),
     /// Vouches for the severity that somebody else claims.
     AttestSeverity(decide::One),
-    /// Everything that waits for you: decisions, reviews, changes to judge, actions.
+    /// Everything that waits for you: decisions, held statements, reviews, changes to judge, actions.
     Tasks,
     /// Shows anything by its id, or an incident by its number.
     Show(show::Show),
@@ -98,6 +100,9 @@ pub enum Verb {
     /// Sessions and their recordings.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
+    /// Statements in databases that wait for a second person.
+    #[command(subcommand)]
+    Statements(statements::Statements),
     /// Incidents: what groups one emergency.
     #[command(subcommand)]
     Incident(incident::Verb),
@@ -121,8 +126,8 @@ pub enum Verb {
     Ssh(ssh::Ssh),
     /// Prints the lines for `~/.ssh/config` by which plain `ssh role+system@halligan` works.
     SshConfig,
-    /// Makes a password for one login, for tools that know neither keys nor certificates.
-    Password(ssh::Password),
+    /// Makes a password for tools that know neither keys nor certificates: for one login, or for a database's connections.
+    Password(password::Password),
 }
 
 /// Carries a verb out. What fails is said here, so that it reads alike everywhere.
@@ -166,6 +171,7 @@ async fn carry_out(verb: Verb, desk: &Desk) -> anyhow::Result<ExitCode> {
         Verb::TargetGone(gone) => gone.target_gone(desk).await?,
         Verb::Keep(keep) => keep.run(desk).await?,
         Verb::Sessions(sessions) => return sessions.run(desk).await,
+        Verb::Statements(statements) => statements.run(desk).await?,
         Verb::Incident(verb) => return verb.run(desk).await,
         Verb::Review(verb) => verb.run(desk).await?,
         Verb::Catalog(verb) => return verb.run(desk).await,

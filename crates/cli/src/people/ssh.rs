@@ -1,11 +1,9 @@
-//! Going in: the stock `ssh` with the right key, certificate and pinned host keys; what `ssh_config` needs; one-time
-//! passwords. When the server cannot be asked, what is at hand is used: gateways know people without it.
+//! Going in: the stock `ssh` with the right key, certificate and pinned host keys; what `ssh_config` needs. When the server cannot be asked, what is at hand is used: gateways know people without it.
 
 use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -214,30 +212,6 @@ fn config_blocks(home: &Home, gateways: &[KnownGateway]) -> String {
         );
     }
     text
-}
-
-/// Makes a password for one login.
-#[derive(Debug, Args)]
-pub struct Password {
-    /// For which; you hold an active grant of it.
-    #[arg(value_name = "SYSTEM/ROLE")]
-    entitlement: EntitlementName,
-}
-
-impl Password {
-    /// Carries it out.
-    pub async fn run(self, desk: &Desk) -> anyhow::Result<()> {
-        let made = desk.client()?.one_time_password(&self.entitlement).await;
-        let made = made.with_context(|| format!("failed to make a password for {}", self.entitlement))?;
-        desk.print(&made, |look| {
-            format!(
-                "{}\nworks once, as login {}, and dies {}",
-                printable(&made.password),
-                printable(&made.login),
-                look.when(made.expires_at)
-            )
-        })
-    }
 }
 
 #[cfg(test)]

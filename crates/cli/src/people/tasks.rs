@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use halligan_client::types::Tasks;
 
 use super::desk::Desk;
+use super::statements;
 use super::views::{BOLT, request_table, review_table};
 use crate::output::{Look, printable};
 
@@ -19,6 +20,10 @@ pub fn page(look: &Look, tasks: &Tasks) -> String {
     if !tasks.decisions.is_empty() {
         parts
             .push(format!("To decide (halligan approve | deny):\n{}", request_table(look, &tasks.decisions)));
+    }
+    if !tasks.statements.is_empty() {
+        let statements = statements::page(look, &tasks.statements);
+        parts.push(format!("Statements that wait (halligan statements allow | deny):\n{statements}"));
     }
     if !tasks.reviews.is_empty() {
         parts.push(format!("To review (halligan review judge):\n{}", review_table(look, &tasks.reviews)));

@@ -1,4 +1,4 @@
-//! Everything that waits for one person: decisions, reviews, changes to judge, actions.
+//! Everything that waits for one person: decisions, held statements, reviews, changes to judge, actions.
 
 use halligan_core::catalog::{OfficeName, WhoContext};
 use halligan_core::ids::{IncidentId, ReviewId};
@@ -8,7 +8,7 @@ use halligan_core::session::Session;
 use halligan_store::Order;
 
 use super::incidents::no_incident;
-use super::{SeenRequest, SeenReview, Source, Viewer};
+use super::{SeenRequest, SeenReview, SeenStatement, Source, Viewer};
 use crate::documents::parse;
 use crate::error::ControlError;
 
@@ -20,6 +20,8 @@ const MOST: usize = 100;
 pub struct TaskList {
     /// Requests to decide.
     pub decisions: Vec<SeenRequest>,
+    /// Statements that wait for an answer.
+    pub statements: Vec<SeenStatement>,
     /// Reviews to judge.
     pub reviews: Vec<SeenReview>,
     /// Changes to judge.
@@ -60,8 +62,11 @@ impl Viewer {
             .await?;
         let reviews =
             self.part(Source::Index("state", "open"), None, MOST, |seen: &SeenReview| seen.may_judge).await?;
+        let mut statements = self.held_statements().await?;
+        statements.retain(|seen| seen.may_release);
         Ok(TaskList {
             decisions: decisions.items,
+            statements,
             reviews: reviews.items,
             changes: self.changes().await?,
             actions: self.actions().await?,

@@ -200,7 +200,7 @@ fn approvers<'a>(
 
 /// May this person let statements of the session pass: somebody else than its person, who could approve the entitlement, or
 /// a security officer. The requester, deputies and people new to their part never count (rules 2 and 4).
-pub(crate) fn may_release(
+pub fn may_release(
     world: &World,
     facts: &Facts<'_>,
     session: &Session,

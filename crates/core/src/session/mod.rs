@@ -9,5 +9,5 @@ mod state;
 pub(crate) use apply::apply;
 pub(crate) use decide::decide;
 pub(crate) use hold::decide as decide_hold;
-pub use hold::releasers;
+pub use hold::{may_release, releasers};
 pub use state::*;

@@ -102,7 +102,9 @@ async fn a_connect_password_opens_one_grant_from_one_address_as_often_as_wanted(
     assert!(site.gateway.open(&people[1], &database(), &client()).await.is_err());
     assert!(login(&site, LOGIN, right, "192.0.2.7:4001").await.is_err(), "it ended with its grant");
     let refused = site
-        .told(|event| matches!(event, NodeEvent::Refused { reason, .. } if reason.contains("another address")))
+        .told(
+            |event| matches!(event, NodeEvent::Refused { reason, .. } if reason.contains("another address")),
+        )
         .await;
     assert!(matches!(refused, NodeEvent::Refused { what, .. } if what.contains(LOGIN)));
     let all = String::from_utf8(site.control.leaves.lock().unwrap().concat()).unwrap();

@@ -163,6 +163,15 @@ fn cards_of_an_emergency() {
 fn what_waits_for_me() {
     let waiting = Tasks {
         decisions: vec![request_with(|_| {})],
+        statements: vec![parse(json!({
+            "session": id("ses", 1), "hold": 3, "person": "anna", "entitlement": "orders-db/operate",
+            "incident_number": 7, "may_release": true,
+            "statement": {
+                "class": "schema", "sha256": "00", "text": "drop table orders_old\n  cascade\u{1b}[2J",
+                "parameters": null, "since": 1_772_445_600_000_000_i64, "until": 1_772_446_200_000_000_i64,
+                "answer": null
+            }
+        }))],
         reviews: vec![review_view()],
         changes: vec![parse(json!({
             "incident": id("inc", 7), "number": 7, "index": 0,
@@ -171,7 +180,8 @@ fn what_waits_for_me() {
         actions: Vec::new(),
     };
     insta::assert_snapshot!(tasks::page(&look(), &waiting));
-    let nothing = Tasks { decisions: vec![], reviews: vec![], changes: vec![], actions: vec![] };
+    let nothing =
+        Tasks { decisions: vec![], statements: vec![], reviews: vec![], changes: vec![], actions: vec![] };
     assert_eq!(tasks::page(&look(), &nothing), "Nothing waits for you.");
 }
 
