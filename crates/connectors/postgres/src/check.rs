@@ -78,7 +78,8 @@ async fn in_database(
     let sql = "SELECT halligan.audit_group($1)::text";
     let what = format!("look at the rights of {} in {database}", entitlement.account);
     let servers = &connector.inner.servers;
-    let things = match servers.call_in::<Vec<Thing>>(at, database, &what, sql, &[&entitlement.account]).await {
+    let things = match servers.call_in::<Vec<Thing>>(at, database, &what, sql, &[&entitlement.account]).await
+    {
         Ok(things) => things,
         Err(error) => return vec![finding(Some(name), FindingLevel::Error, error.sentence())],
     };

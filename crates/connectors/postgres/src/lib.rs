@@ -29,4 +29,4 @@ pub use config::{LoginCredential, PostgresConfig};
 pub use connector::{IssuedUser, PostgresConnector};
 pub use names::session_role;
 pub use setup::{BadSetup, Setup};
-pub use verifier::verifier_of_password;
+pub use verifier::{login_verifier, verifier_of_password};

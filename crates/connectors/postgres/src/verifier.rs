@@ -6,6 +6,8 @@ use halligan_connector::ConnectorError;
 use halligan_link::messages::Seed;
 use halligan_session::Secret;
 use halligan_session::scram::{ITERATIONS, ScramKeys, ScramSalt};
+use halligan_vault::Vault;
+use zeroize::Zeroizing;
 
 /// Keys of a session role. No password belongs to them: both are random.
 #[derive(Clone, Debug)]
@@ -35,6 +37,24 @@ impl RoleKeys {
 pub fn verifier_of_password(password: &Secret) -> Result<String, ConnectorError> {
     let salt = ScramSalt { salt: random()?, iterations: ITERATIONS };
     Ok(text(&salt.salt, &ScramKeys::from_password(password, &salt)))
+}
+
+/// The verifier of the connector's own password in a vault. Where there is no password yet, one of 256 random bits is made
+/// and kept.
+pub fn login_verifier(vault: &Vault, secret: &str) -> Result<String, ConnectorError> {
+    let read = || ConnectorError::key("open the vault");
+    let password = match vault.get(secret).map_err(read())? {
+        Some(password) => password,
+        None => {
+            let bytes = Zeroizing::new(random::<32>()?);
+            let made = Zeroizing::new(hex::encode(bytes.as_slice()).into_bytes());
+            vault.put(secret, &made).map_err(read())?;
+            made
+        }
+    };
+    let text =
+        std::str::from_utf8(&password).map_err(ConnectorError::key("read a password that is no text"))?;
+    verifier_of_password(&Secret::new(text.to_owned()))
 }
 
 fn text(salt: &[u8; 16], keys: &ScramKeys) -> String {
