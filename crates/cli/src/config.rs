@@ -200,6 +200,11 @@ pub struct Connector {
     pub clock_slack_seconds: u32,
     /// How targets get the list of revoked certificates. Without it a proof waits for the login window to pass.
     pub krl: Krl,
+    /// File with the key of the connector's vault (64 hexadecimal digits, for its owner only), as systemd's
+    /// `LoadCredential=` gives it. Default: `vault_key` in the connector's folder, made when missing.
+    pub vault_key: Option<PathBuf>,
+    /// How it logs in at PostgreSQL servers.
+    pub postgres: ConnectorPostgres,
 }
 
 impl Default for Connector {
@@ -210,7 +215,27 @@ impl Default for Connector {
             source_addresses: vec!["127.0.0.1/32".to_owned(), "::1/128".to_owned()],
             clock_slack_seconds: 30,
             krl: Krl::default(),
+            vault_key: None,
+            postgres: ConnectorPostgres::default(),
         }
+    }
+}
+
+/// How a connector logs in at PostgreSQL servers: with the secret `postgres` of its vault, or with a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectorPostgres {
+    /// Its account at the servers.
+    pub login: String,
+    /// PEM of its client certificate and those that vouch for it.
+    pub client_certificate: Option<PathBuf>,
+    /// PEM of its key.
+    pub client_key: Option<PathBuf>,
+}
+
+impl Default for ConnectorPostgres {
+    fn default() -> Self {
+        Self { login: "halligan_connector".to_owned(), client_certificate: None, client_key: None }
     }
 }
 

@@ -59,6 +59,9 @@ impl Config {
             &mut self.store.root_certificate,
             &mut self.gateway.host_certificate,
             &mut self.connector.krl.path,
+            &mut self.connector.vault_key,
+            &mut self.connector.postgres.client_certificate,
+            &mut self.connector.postgres.client_key,
         ];
         optional.into_iter().flatten().for_each(absolute);
         let notify = &mut self.notify;
@@ -148,6 +151,13 @@ impl Config {
             wrong.push((
                 "connector.source_addresses",
                 "without any a certificate would open doors from anywhere".to_owned(),
+            ));
+        }
+        let postgres = &self.connector.postgres;
+        if postgres.client_certificate.is_some() != postgres.client_key.is_some() {
+            wrong.push((
+                "connector.postgres.client_certificate",
+                "a client certificate needs `client_key`, and a key its certificate".to_owned(),
             ));
         }
         for network in &self.connector.source_addresses {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::admin::{self, Question};
 use super::logs::{self, LogForm};
-use super::{join, one, process, recover, separate};
+use super::{connector_secrets, join, one, process, recover, separate};
 use crate::config::{self, Loaded, Overrides};
 use crate::output::{Format, json, printable, table};
 
@@ -114,6 +114,30 @@ enum ConnectorVerb {
         system: String,
         /// The account on it.
         account: String,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Prints the set-up script and the lines of pg_hba.conf for a PostgreSQL server. Makes the connector's password,
+    /// where there is none yet, and keeps it in the connector's vault; the script holds only its verifier.
+    PostgresSetup {
+        #[command(flatten)]
+        wish: connector_secrets::PostgresSetup,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Looks after the secrets in the connector's vault.
+    Secret {
+        #[command(subcommand)]
+        verb: SecretVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SecretVerb {
+    /// Keeps what standard input holds under this name.
+    Set {
+        /// `postgres`, or `postgres-SYSTEM` for one server.
+        name: String,
         #[command(flatten)]
         source: Source,
     },
@@ -249,15 +273,29 @@ pub async fn gateway(command: Role) -> anyhow::Result<()> {
 
 /// Runs a connector of its own, or asks one.
 pub async fn connector(command: Connector, format: Format) -> anyhow::Result<()> {
-    if let Some(ConnectorVerb::Setup { system, account, source }) = command.verb {
-        let answer = admin::ask(&source.socket()?, &Question::SshdSetup { system, account }).await?;
-        return match (format, answer.get("text").and_then(Value::as_str)) {
-            (Format::Table, Some(text)) => {
-                println!("{text}");
-                Ok(())
-            }
-            _ => json(&answer),
-        };
+    match command.verb {
+        None => {}
+        Some(ConnectorVerb::Setup { system, account, source }) => {
+            let answer = admin::ask(&source.socket()?, &Question::SshdSetup { system, account }).await?;
+            return match (format, answer.get("text").and_then(Value::as_str)) {
+                (Format::Table, Some(text)) => {
+                    println!("{text}");
+                    Ok(())
+                }
+                _ => json(&answer),
+            };
+        }
+        Some(ConnectorVerb::PostgresSetup { wish, source }) => {
+            process::harden()?;
+            let config = source.load(&source.overrides())?.config;
+            print!("{}", connector_secrets::setup_text(&config, wish)?);
+            return Ok(());
+        }
+        Some(ConnectorVerb::Secret { verb: SecretVerb::Set { name, source } }) => {
+            process::harden()?;
+            let config = source.load(&source.overrides())?.config;
+            return connector_secrets::set_secret(&config, &name);
+        }
     }
     let loaded = command.source.load(&command.source.overrides())?;
     begin(command.log, &loaded)?;

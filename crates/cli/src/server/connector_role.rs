@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use halligan_connector::{ConnectorHandler, Site, SiteConnectors};
+use halligan_connector_postgres::PostgresConnector;
 use halligan_connector_ssh::{ConnectorConfig, KrlDelivery, SshConnector};
 use halligan_control::Control;
 use halligan_core::ids::Name;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::connector_secrets;
 use super::local_links;
 use super::process::make_private;
 use crate::config::Config;
@@ -53,7 +55,9 @@ pub fn open(config: &Config, folder: &Path, root: &RootFile) -> anyhow::Result<O
     let file = folder.join(CA_FILE);
     let line = format!("{}\n", ssh.ca_public_line());
     std::fs::write(&file, line).with_context(|| format!("failed to write {}", file.display()))?;
-    let kinds = SiteConnectors::new(site).with(Arc::new(ssh.clone()));
+    let postgres = connector_secrets::postgres(config, folder)?;
+    let postgres = PostgresConnector::join(Arc::clone(&site), postgres).with_context(failed)?;
+    let kinds = SiteConnectors::new(site).with(Arc::new(ssh.clone())).with(Arc::new(postgres));
     Ok(OpenConnector { ssh, kinds })
 }
 

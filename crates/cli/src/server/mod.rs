@@ -6,6 +6,7 @@ pub mod admin;
 pub mod api;
 pub mod commands;
 pub mod connector_role;
+pub mod connector_secrets;
 pub mod control_role;
 pub mod first;
 pub mod gateway_role;

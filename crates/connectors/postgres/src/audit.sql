@@ -63,7 +63,7 @@ BEGIN
       FROM reach r, pg_proc p
       WHERE NOT r.rolsuper AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
         AND p.proname IN ('pg_read_file', 'pg_read_binary_file', 'pg_ls_dir', 'pg_stat_file', 'lo_import', 'lo_export',
-                          'pg_file_write', 'pg_file_sync', 'pg_file_rename', 'pg_file_unlink', 'pg_read_file_old',
+                          'pg_file_write', 'pg_file_sync', 'pg_file_rename', 'pg_file_unlink',
                           'pg_current_logfile', 'pg_logdir_ls', 'pg_reload_conf', 'pg_rotate_logfile', 'pg_promote',
                           'pg_create_restore_point', 'pg_switch_wal', 'dblink_connect_u', 'dblink', 'dblink_exec', 'dblink_connect')
     UNION ALL SELECT 'write', format('%s may use the foreign server %s', r.rolname, s.srvname) FROM reach r, pg_foreign_server s

@@ -125,8 +125,11 @@ impl PostgresConnector {
             let (signed, lease, at) = (signed.clone(), lease.clone(), at.clone());
             self.blocking(move |inner| inner.admit(&signed, &lease, &at, WHAT)).await?;
         }
-        if !renew && let Some(held) = inner.held_keys(&login, lease.deadline) {
-            return Ok(held);
+        let held = if renew { None } else { inner.held_keys(&login) };
+        if let Some((keys, until)) = &held
+            && *until == lease.deadline
+        {
+            return Ok(issued(login, keys));
         }
         let group = lease.target.account.as_str();
         let look = "SELECT halligan.look($1, $2)::text";
@@ -137,7 +140,11 @@ impl PostgresConnector {
             let (grant, login) = (lease.grant, login.clone());
             self.blocking(move |inner| inner.note_user(grant, &login, user)).await?;
         }
-        let keys = RoleKeys::make()?;
+        // Of an extended grant only the end is new: sessions that are just logging in must not be refused.
+        let keys = match held {
+            Some((keys, _)) => keys,
+            None => RoleKeys::make()?,
+        };
         let note = format!("Halligan: grant {} at {gateway}, person {}", lease.grant, lease.person);
         let connections = i32::try_from(lease.postgres.connections.clamp(1, 1000)).unwrap_or(1000);
         let begin =
@@ -315,6 +322,10 @@ impl Connector for PostgresConnector {
     }
 }
 
+fn issued(user: String, keys: &RoleKeys) -> IssuedUser {
+    IssuedUser { user, client_key: keys.client_key.clone(), server_key: keys.server_key.clone() }
+}
+
 /// Where a lease leads.
 pub(crate) fn address(lease: &Lease) -> Result<Address, String> {
     Address::of(&lease.target.system, &lease.target.address, lease.target.postgres.as_ref())
@@ -431,14 +442,9 @@ impl Inner {
         Ok((provable_at, lease))
     }
 
-    fn held_keys(&self, login: &str, until: Time) -> Option<IssuedUser> {
+    fn held_keys(&self, login: &str) -> Option<(RoleKeys, Time)> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = keys.get(login).filter(|held| held.valid_until == until)?;
-        Some(IssuedUser {
-            user: login.to_owned(),
-            client_key: held.keys.client_key.clone(),
-            server_key: held.keys.server_key.clone(),
-        })
+        keys.get(login).map(|held| (held.keys.clone(), held.valid_until))
     }
 
     pub(crate) fn forget_keys(&self, grant: GrantId) {

@@ -306,6 +306,7 @@ BEGIN
     'can_login', (SELECT rolcanlogin FROM pg_roles WHERE oid = role_oid),
     'backends', (SELECT coalesce(jsonb_agg(pid), '[]') FROM pg_stat_activity WHERE usename = login OR usesysid = role_oid),
     'others', (SELECT count(*) FROM pg_auth_members m JOIN pg_auth_members s ON s.member = m.member
+               JOIN pg_roles r ON r.oid = m.member AND halligan.is_ours(r.rolname)
                WHERE m.roleid = (SELECT oid FROM pg_roles WHERE rolname = member_of)
                  AND s.roleid = 'halligan_sessions'::regrole AND m.member IS DISTINCT FROM role_oid),
     'owned', (SELECT coalesce(jsonb_object_agg(x.db, x.n), '{}') FROM

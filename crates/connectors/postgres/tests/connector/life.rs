@@ -168,11 +168,15 @@ async fn an_extended_grant_keeps_its_user_for_longer() {
     short.remaining = Span::seconds(4);
     short.deadline = short.issued_at.plus(short.remaining);
     world.connector.activate(&sign(&short)).await.unwrap();
-    world.connector.issue(&sign(&short), SessionId::from_bits(1), &gateway(), false).await.unwrap();
+    let first =
+        world.connector.issue(&sign(&short), SessionId::from_bits(1), &gateway(), false).await.unwrap();
     world.keep_watch();
     world.connector.activate(&world.signed(2)).await.unwrap();
     let until = "SELECT rolvaliduntil > now() + interval '59 minutes' FROM pg_roles WHERE rolname LIKE 'halligan_grt%'";
     assert_eq!(world.sql(until), "t");
+    let session = SessionId::from_bits(2);
+    let longer = world.connector.issue(&world.signed(2), session, &gateway(), false).await.unwrap();
+    assert_eq!(longer.client_key, first.client_key, "a session that is just logging in is not refused");
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     assert_eq!(world.roles(), World::role(), "a living grant's role is never touched");
 }

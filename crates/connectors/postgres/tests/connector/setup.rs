@@ -154,6 +154,7 @@ async fn the_account_owns_nothing_and_can_do_nothing_itself() {
     ] {
         assert_eq!(refused(&mut account, sql).await, "42501", "{sql}");
     }
+    assert_eq!(world.sql("SELECT count(*) FROM pg_shdepend WHERE refobjid = 'halligan_connector'::regrole AND deptype = 'o'"), "0");
     // Objects that hide behind names of functions are not looked at.
     account
         .query("CREATE TEMPORARY TABLE pg_roles (rolname text, rolsuper bool, rolcanlogin bool)")
@@ -164,7 +165,6 @@ async fn the_account_owns_nothing_and_can_do_nothing_itself() {
         refused(&mut account, &begin("postgres", PostgresTarget::WRITERS, VERIFIER, "1 hour", "1")).await,
         "42501"
     );
-    assert_eq!(world.sql("SELECT count(*) FROM pg_shdepend WHERE refobjid = 'halligan_connector'::regrole AND deptype = 'o'"), "0");
     // Nobody else may call them, people's sessions least of all.
     for member in ["orders_write", "orders_read"] {
         let sql = format!("SET ROLE {member}; SELECT halligan.sweep()");

@@ -14,7 +14,7 @@ use halligan_core::catalog::{
 };
 use halligan_core::ids::{GrantId, Name, SessionId};
 use halligan_core::proof::{Check, Evidence, Finding};
-use halligan_core::time::Span;
+use halligan_core::time::{Span, Time};
 use halligan_session::lease::Target;
 use halligan_session::{Lease, NodeEvent, Secret, SignedLease};
 use halligan_testkit::postgres_target::{Builder, PostgresTarget};
@@ -43,6 +43,8 @@ pub struct World {
     pub target: PostgresTarget,
     pub folder: tempfile::TempDir,
     gateways: &'static str,
+    /// When its leases were issued.
+    begun: Time,
     watch: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -66,7 +68,7 @@ impl World {
             Vault::new(folder.path().to_owned(), VaultKey::read_or_make(&folder.path().join("key")).unwrap());
         vault.put("postgres", PASSWORD.as_bytes()).unwrap();
         let connector = open(folder.path(), gateways);
-        Self { connector, target, folder, gateways, watch: None }
+        Self { connector, target, folder, gateways, begun: system_clock()(), watch: None }
     }
 
     /// Starts what the connector does unasked.
@@ -92,7 +94,7 @@ impl World {
     }
 
     pub fn lease(&self, fencing: u64) -> Lease {
-        let issued_at = system_clock()();
+        let issued_at = self.begun;
         Lease {
             version: 1,
             grant: GRANT,
