@@ -226,7 +226,7 @@ fn a_copy_is_counted_and_hashed_and_swallows_the_sync_before_its_data() {
     assert_eq!(
         audit.lines(),
         [
-            "#1 write copy public.t from stdin [\"1\"]".replace("[\"1\"]", "[\"1\"]"),
+            "#1 write copy public.t from stdin [\"1\"]".to_owned(),
             "upload COPY public.t".into(),
             "#2 read select 1".into(),
             "end COPY public.t 3 ba7816bf done".into(),

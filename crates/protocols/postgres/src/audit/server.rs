@@ -169,15 +169,15 @@ impl Audit {
     /// Only where nothing newer stands under the name: a later batch may be on its way already.
     fn undo(&mut self, expected: Expected) {
         match expected {
-            Expected::Parse { name, now, before } => {
-                if self.names.statement(&name).is_some_and(|held| Arc::ptr_eq(held, &now)) {
-                    let _undone = self.names.put_statement(name, before);
-                }
+            Expected::Parse { name, now, before }
+                if self.names.statement(&name).is_some_and(|held| Arc::ptr_eq(held, &now)) =>
+            {
+                let _undone = self.names.put_statement(name, before);
             }
-            Expected::Bind { name, now, before } => {
-                if self.names.portal(&name).is_some_and(|held| Arc::ptr_eq(held, &now)) {
-                    let _undone = self.names.put_portal(name, before);
-                }
+            Expected::Bind { name, now, before }
+                if self.names.portal(&name).is_some_and(|held| Arc::ptr_eq(held, &now)) =>
+            {
+                let _undone = self.names.put_portal(name, before);
             }
             Expected::CloseStatement { name, before: Some(before) }
                 if self.names.statement(&name).is_none() =>

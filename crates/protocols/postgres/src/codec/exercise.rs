@@ -14,6 +14,9 @@ pub const HOLD: usize = 4096;
 /// Longest that any message of the server is held.
 const SERVER_HOLD: usize = 1024 * 1024;
 
+/// A frame that is only passed may be waited for until it is whole, if it is as short as this.
+const SHORT: usize = 32 * 1024;
+
 /// What a stream came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -111,6 +114,7 @@ fn run<D: Flow<Message: std::fmt::Debug>>(
     cuts: &[u8],
     hold: usize,
 ) -> Result<Seen, String> {
+    let hold = hold.max(SHORT);
     let mut reads = Reads { data, cuts, turn: 0 };
     let (mut buffer, mut counts) = (BytesMut::new(), Counts::default());
     let (mut pieces, mut passed, mut given) = (Vec::new(), Vec::new(), Vec::new());
