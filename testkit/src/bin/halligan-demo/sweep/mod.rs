@@ -107,15 +107,21 @@ async fn play(options: Options, seed: u64, rounds: u64, sample: &Path) -> Result
     Ok(())
 }
 
-/// More approvers than the sample has.
+/// More approvers than the sample has, and no end of asking again for the same: rounds follow each other quickly.
 fn widen(catalog: &Path) -> Result<()> {
-    let file = catalog.join("organisation.yaml");
-    let text = fs::read_to_string(&file)?;
-    let wider = text
-        .replace("members: [carla]", &format!("members: [{}]", LEADS.join(", ")))
-        .replace("members: [dmitri]", &format!("members: [{}]", OWNERS.join(", ")));
-    if wider == text {
-        bail!("the sample catalog has changed: its groups are not where they were");
+    let (leads, owners) =
+        (format!("members: [{}]", LEADS.join(", ")), format!("members: [{}]", OWNERS.join(", ")));
+    for (file, old, new) in [
+        ("organisation.yaml", "members: [carla]", leads.as_str()),
+        ("organisation.yaml", "members: [dmitri]", owners.as_str()),
+        ("systems.yaml", "extensions: 2, ceiling: 8h", "extensions: 250, ceiling: 1000h"),
+    ] {
+        let file = catalog.join(file);
+        let text = fs::read_to_string(&file)?;
+        if !text.contains(old) {
+            bail!("the sample catalog has changed: {} has no `{old}`", file.display());
+        }
+        fs::write(&file, text.replace(old, new)).context("failed to write the catalog")?;
     }
-    fs::write(&file, wider).context("failed to write the catalog")
+    Ok(())
 }

@@ -259,7 +259,7 @@ async fn shell(stage: &Stage, story: &mut Story) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > end {
-            bail!("no shell opened in {PATIENCE:?}");
+            bail!("no shell opened in {PATIENCE:?}: {}", shell.said());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

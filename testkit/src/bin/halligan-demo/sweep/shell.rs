@@ -1,6 +1,7 @@
 //! A live shell that says something all the time, so that one sees when it stopped.
 
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,13 +15,16 @@ use crate::place::Place;
 pub struct Shell {
     child: Child,
     heard: Arc<Mutex<(String, Option<SystemTime>)>>,
+    complaints: PathBuf,
 }
 
 impl Shell {
     /// Starts `ssh -tt` and types a loop into the shell.
     pub fn start(place: &Place, who: &Person, login: &str) -> Result<Self> {
         let mut command = who.stock(place, "ssh", &["-tt", login])?;
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let complaints = who.file("shell.err");
+        let errors = std::fs::File::create(&complaints).context("failed to make a file")?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn()?;
         let mut input = child.stdin.take().context("no input")?;
         let mut output = child.stdout.take().context("no output")?;
         let heard = Arc::new(Mutex::new((String::new(), None)));
@@ -38,7 +42,7 @@ impl Shell {
             }
             drop(input);
         });
-        Ok(Self { child, heard })
+        Ok(Self { child, heard, complaints })
     }
 
     /// It has said something.
@@ -49,6 +53,12 @@ impl Shell {
     /// When it last said something.
     pub fn last(&self) -> Option<SystemTime> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// What it and its client have said so far, for messages.
+    pub fn said(&self) -> String {
+        let complaints = std::fs::read_to_string(&self.complaints).unwrap_or_default();
+        format!("{:?} {complaints:?}", self.heard.lock().unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// It has ended.
