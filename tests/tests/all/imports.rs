@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("link", &["core", "ledger", "session"]),
     ("gateway", &["core", "ledger", "recording", "session", "link"]),
     ("protocol-ssh", &["core", "ledger", "recording", "session"]),
+    ("protocol-postgres", &["core", "ledger", "recording", "session"]),
     ("connector", &["core", "ledger", "session", "link"]),
     ("connector-ssh", &["core", "ledger", "session", "link", "connector"]),
     ("connector-postgres", &["core", "session", "link", "connector", "vault"]),
@@ -38,8 +39,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const SEES_ALL: &[&str] = &["cli", "tests", "bench"];
 
 /// What tests set up by hand, beside what their crate may import.
-const TESTS_IMPORT: &[(&str, &[&str])] =
-    &[("core", &["core"]), ("notify", &["store"]), ("api", &["store", "ledger"])];
+const TESTS_IMPORT: &[(&str, &[&str])] = &[
+    ("core", &["core"]),
+    ("notify", &["store"]),
+    ("api", &["store", "ledger"]),
+    ("protocol-postgres", &["gateway", "link"]),
+];
 
 /// Stands apart: it starts cargo and imports nothing.
 const ALONE: &[&str] = &["xtask"];
@@ -64,6 +69,7 @@ const ONLY: &[(&[&str], &[&str], &str)] = &[
         "only these speak SSH, and control reads keys",
     ),
     (&["reqwest"], &["client", "notify"], "only these call out over HTTP"),
+    (&["sqlparser"], &["protocol-postgres"], "labels of SQL are made in one place"),
     (&["lettre"], &["notify"], "mail is sent in one place"),
     (&["clap", "comfy-table", "indicatif", "rpassword"], &[], "only the program talks to a terminal"),
     (&["serde-saphyr"], &["catalog", "control"], "the catalog is read in one place"),
@@ -74,7 +80,11 @@ const ONLY: &[(&[&str], &[&str], &str)] = &[
         &["recording", "control", "vault"],
         "only recordings, accounts' secrets and the vault's are sealed",
     ),
-    (&["rcgen", "x509-parser"], &["link", "api", "testkit"], "certificates are made where TLS ends"),
+    (
+        &["rcgen", "x509-parser"],
+        &["link", "api", "testkit", "protocol-postgres"],
+        "certificates are made where TLS ends",
+    ),
     (&["anyhow"], &["testkit"], "libraries have errors with names; only programs and tests do without"),
 ];
 
@@ -139,6 +149,22 @@ const NEVER_REACHES: &[(&str, &[&str], &str)] = &[
             "halligan-api",
             "halligan-connector",
             "halligan-link",
+            "rusqlite",
+            "tokio-postgres",
+            "axum",
+            "reqwest",
+        ],
+        "a protocol knows a session, and no more",
+    ),
+    (
+        "protocol-postgres",
+        &[
+            "halligan-store",
+            "halligan-control",
+            "halligan-api",
+            "halligan-link",
+            "halligan-connector",
+            "halligan-protocol-ssh",
             "rusqlite",
             "tokio-postgres",
             "axum",
