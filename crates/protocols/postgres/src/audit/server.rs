@@ -88,11 +88,15 @@ impl Audit {
 
     /// A server that copies in ignores each Sync until the data's end: those are owed no answer.
     fn swallow_syncs(&mut self) {
-        let copies = |expected: &Expected| {
-            let copy = expected.running().and_then(|running| running.copy.as_ref());
-            copy.is_some_and(|copy| copy.direction == Direction::Upload)
+        // Only the statement that the server is at copies. Nothing else is looked at: much may wait behind it.
+        let Some(begin) = self.waiting.iter().position(|expected| expected.running().is_some()) else {
+            return;
         };
-        let Some(begin) = self.waiting.iter().position(copies) else { return };
+        let copy =
+            self.waiting.get(begin).and_then(Expected::running).and_then(|running| running.copy.as_ref());
+        if copy.is_none_or(|copy| copy.direction != Direction::Upload) {
+            return;
+        }
         let Some(end) = self.waiting.iter().rposition(|expected| matches!(expected, Expected::CopyMark))
         else {
             return;

@@ -77,6 +77,8 @@ pub struct Scanner<D> {
 }
 
 const HEADER: usize = 5;
+/// Frames as long as this are passed whole, so that a stream which has to stop stops between two messages.
+const WHOLE: usize = 32 * 1024;
 
 impl<D: Flow> Scanner<D> {
     /// Messages that are read may have at most `hold` bytes. Begins in the time before authentication, with
@@ -123,7 +125,12 @@ impl<D: Flow> Scanner<D> {
             };
             let rule = D::rule(kind, self.authenticating, self.hold)
                 .ok_or(CodecError::Unexpected { kind: Kind(kind) })?;
+            let parted = body <= WHOLE && rest.len() - HEADER < body;
             match rule {
+                Rule::Row | Rule::Copy | Rule::Pass if parted => {
+                    self.wants = HEADER + body;
+                    break;
+                }
                 Rule::Row => {
                     let (run, count) = run_of_rows(rest, kind)?;
                     if count == 0 {

@@ -1,0 +1,131 @@
+//! The hard stop: nothing goes on at the server, and the client is told why.
+
+use std::time::{Duration, Instant};
+
+use halligan_core::time::Span;
+use halligan_session::node_event::NodeEvent;
+
+use crate::support::*;
+
+const BACKENDS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'halligan:%'";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_ends_queries_copies_and_transactions_at_once() {
+    let world = World::new().await;
+    let copy = "COPY (SELECT repeat('x', 100) FROM generate_series(1, 2000000000)) TO STDOUT";
+    for (statement, goes_on) in [("SELECT pg_sleep(60)", false), (copy, true)] {
+        let mut psql = world.psql();
+        psql.args(["-c", statement]);
+        if goes_on {
+            psql.stdout(std::process::Stdio::null());
+        }
+        let psql = psql.spawn().unwrap();
+        world.direct_until(&format!("{BACKENDS} AND state = 'active'"), "1", Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let begun = Instant::now();
+        world.kill(world.last_session().0, "enough").await;
+        world.direct_until(BACKENDS, "0", Duration::from_secs(2)).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{statement}: {:?}", begun.elapsed());
+        let output = ended(psql, Duration::from_secs(5)).await;
+        let said = text(&output.stderr);
+        assert!(said.contains("ended by somebody else: enough"), "{statement}: {said}");
+        assert!(!output.status.success());
+    }
+
+    // What was not committed is not there; what was committed is told.
+    let mut psql = talking(world.program("psql"));
+    say(&mut psql, "CREATE TABLE things (n BIGINT);\nINSERT INTO things VALUES (1);\n").await;
+    say(&mut psql, "BEGIN;\nINSERT INTO things VALUES (2), (3);\n").await;
+    world
+        .direct_until(
+            &format!("{BACKENDS} AND state = 'idle in transaction' AND query LIKE 'INSERT%'"),
+            "1",
+            Duration::from_secs(10),
+        )
+        .await;
+    let session = world.last_session().0;
+    world.kill(session, "enough").await;
+    world.direct_until(BACKENDS, "0", Duration::from_secs(2)).await;
+    drop(psql);
+    assert_eq!(world.direct("SELECT count(*) FROM things").await, "1");
+    let changed: Vec<String> = world
+        .control
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            NodeEvent::DatabaseChanged { what, session: of, .. } if of == session => Some(what),
+            _ => None,
+        })
+        .collect();
+    assert!(changed.iter().any(|what| what.contains("create table things")), "{changed:?}");
+    assert!(changed.iter().any(|what| what.contains("insert") && what.contains("1 row")), "{changed:?}");
+    assert!(world.connector.ended.lock().unwrap().contains(&session));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deadline_and_the_idle_limit_end_it_with_a_sentence() {
+    for (idle, sentence) in [(true, "nothing moved for too long"), (false, "its deadline has passed")] {
+        let world = World::with(Change {
+            lease: Box::new(move |lease| match idle {
+                true => lease.idle_limit = Some(Span::seconds(3)),
+                false => {
+                    lease.remaining = Span::seconds(6);
+                    lease.deadline = lease.issued_at.plus(Span::seconds(6));
+                }
+            }),
+            ..Change::default()
+        })
+        .await;
+        let mut psql = talking(world.program("psql"));
+        say(&mut psql, "SELECT 1;\n").await;
+        world.told_of_session().await;
+        world.told(|event| matches!(event, NodeEvent::SessionEnded { .. })).await;
+        say(&mut psql, "SELECT 2;\n").await;
+        let output = ended(psql, Duration::from_secs(5)).await;
+        let said = text(&output.stderr);
+        assert!(said.contains(sentence), "{said}");
+        world.direct_until(BACKENDS, "0", Duration::from_secs(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_goes_or_does_not_let_us_in_is_said() {
+    let world = World::new().await;
+    let mut psql = talking(world.program("psql"));
+    say(&mut psql, "SELECT 1;\n").await;
+    world.direct_until(BACKENDS, "1", Duration::from_secs(10)).await;
+    world
+        .direct(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'halligan:%'",
+        )
+        .await;
+    world
+        .told(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "target_left"))
+        .await;
+    say(&mut psql, "SELECT 2;\n").await;
+    let output = ended(psql, Duration::from_secs(5)).await;
+    assert!(text(&output.stderr).contains("terminating connection due to administrator command"));
+    // Somebody dropped the role: it is made once more.
+    let user = world.direct("SELECT rolname FROM pg_roles WHERE rolname LIKE 'halligan_%'").await;
+    world.direct(&format!("DROP ROLE \"{user}\"")).await;
+    assert_eq!(world.sql("SELECT 1").await.unwrap(), "1");
+    assert_eq!(world.connector.renewed.load(std::sync::atomic::Ordering::SeqCst), 1);
+    // The server's own words.
+    world.direct(&format!("ALTER ROLE \"{user}\" CONNECTION LIMIT 0")).await;
+    let error = world.sql("SELECT 1").await.unwrap_err();
+    assert!(error.contains("too many connections for role"), "{error}");
+    // Another certificate is no server of ours.
+    let other = tokio::task::spawn_blocking(halligan_testkit::postgres_target::PostgresTarget::start)
+        .await
+        .unwrap()
+        .unwrap();
+    let ca = other.ca_pem().to_owned();
+    drop(other);
+    let world = World::with(Change {
+        lease: Box::new(move |lease| lease.target.postgres.as_mut().unwrap().server_ca = ca),
+        ..Change::default()
+    })
+    .await;
+    let error = world.sql("SELECT 1").await.unwrap_err();
+    assert!(error.contains("certificate"), "{error}");
+}

@@ -1,0 +1,154 @@
+//! Guard rails: statements that are refused, and those that wait for a second person.
+
+use std::time::{Duration, Instant};
+
+use halligan_core::catalog::{PostgresCapabilities, StatementRule};
+use halligan_core::time::Span;
+use halligan_link::{Request, Response};
+use halligan_recording::{Outcome, RecordKind};
+use halligan_session::node_event::NodeEvent;
+
+use crate::support::*;
+
+fn careful(may: &mut PostgresCapabilities) {
+    may.statements.schema = StatementRule::Hold;
+    may.statements.privilege = StatementRule::Deny;
+    may.hold_limit = Span::seconds(20);
+}
+
+/// Waits for the newest hold and answers it.
+async fn answer(world: &World, text: &str, allow: bool) {
+    let held = world
+        .told(|event| matches!(event, NodeEvent::StatementHeld { text: held, .. } if held == text))
+        .await;
+    let NodeEvent::StatementHeld { session, hold, .. } = held else { unreachable!() };
+    let release = Request::ReleaseStatement {
+        session,
+        hold,
+        allow,
+        by: "Bo".to_owned(),
+        reason: "the wrong table".to_owned(),
+    };
+    assert_eq!(world.ask(release).await, Response::Ok);
+}
+
+async fn table(world: &World, name: &str) {
+    world.direct(&format!("CREATE TABLE {name} (n BIGINT); ALTER TABLE {name} OWNER TO orders_write")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_waits_until_a_second_person_allows_or_denies_it() {
+    let world = World::may(careful).await;
+    table(&world, "one").await;
+    table(&world, "two").await;
+
+    let mut psql = world.psql();
+    psql.args(["-c", "DROP TABLE one"]);
+    let psql = psql.spawn().unwrap();
+    let text_of = "DROP TABLE one";
+    world.told(|event| matches!(event, NodeEvent::StatementHeld { text, .. } if text == text_of)).await;
+    assert_eq!(
+        world.direct("SELECT to_regclass('one') IS NULL").await,
+        "f",
+        "nothing passes before the answer"
+    );
+    answer(&world, text_of, true).await;
+    let output = ended(psql, Duration::from_secs(10)).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("waits for a second person"), "{}", text(&output.stderr));
+    assert_eq!(world.direct("SELECT to_regclass('one') IS NULL").await, "t");
+
+    // By the extended protocol, with parameters before and a query behind it.
+    let driver = world.driver().await;
+    let asked = driver.execute("DROP TABLE two", &[]);
+    let (outcome, ()) = tokio::join!(asked, answer(&world, "DROP TABLE two", false));
+    let error = outcome.unwrap_err();
+    let said = error.as_db_error().unwrap();
+    assert_eq!(said.code().code(), "42501");
+    assert!(said.message().contains("the wrong table"), "{}", said.message());
+    let row = driver.query_one("SELECT $1::BIGINT + 1", &[&41_i64]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 42);
+    assert_eq!(world.direct("SELECT to_regclass('two') IS NULL").await, "f");
+    drop(driver);
+    let records = world.records().await;
+    assert!(
+        records.iter().any(|record| matches!(
+            record,
+            RecordKind::StatementEnd { outcome: Outcome::Refused { .. }, .. }
+        )),
+        "{records:#?}"
+    );
+    assert!(records.iter().any(
+        |record| matches!(record, RecordKind::StatementBegin { parameters: Some(values), .. } if values == "[41]")
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_denied_fails_as_any_statement_does_and_open_transactions_do_not_wait() {
+    let world = World::may(careful).await;
+    table(&world, "kept").await;
+    let error = world.sql("GRANT SELECT ON kept TO PUBLIC").await.unwrap_err();
+    assert!(error.contains("no statements of the class \"privilege\""), "{error}");
+    // One text with several statements is the worst of them.
+    let error = world.sql("SELECT 1; GRANT SELECT ON kept TO PUBLIC").await.unwrap_err();
+    assert!(error.contains("privilege"), "{error}");
+    // The transaction is failed, not half done.
+    let mut psql = talking(world.program("psql"));
+    say(
+        &mut psql,
+        "BEGIN;\nINSERT INTO kept VALUES (1);\nGRANT SELECT ON kept TO PUBLIC;\nSELECT 7;\nCOMMIT;\n",
+    )
+    .await;
+    say(
+        &mut psql,
+        "BEGIN;\nINSERT INTO kept VALUES (2);\nDROP TABLE kept;\nCOMMIT;\nSELECT 'go' || 'es on';\n\\q\n",
+    )
+    .await;
+    let output = ended(psql, Duration::from_secs(10)).await;
+    let said = text(&output.stderr);
+    assert!(said.contains("privilege") && said.contains("current transaction is aborted"), "{said}");
+    assert!(said.contains("not done inside an open transaction"), "{said}");
+    assert!(text(&output.stdout).contains("goes on"), "{}", text(&output.stdout));
+    assert_eq!(world.direct("SELECT count(*) FROM kept").await, "0");
+    // A pipeline behind a denied Execute is skipped by the server, up to its Sync.
+    let driver = world.driver().await;
+    let grant = driver.prepare("GRANT SELECT ON kept TO PUBLIC").await.unwrap();
+    let (denied, after) = tokio::join!(driver.execute(&grant, &[]), driver.query_one("SELECT 5", &[]));
+    assert_eq!(denied.unwrap_err().code().unwrap().code(), "42501");
+    assert_eq!(after.unwrap().get::<_, i32>(0), 5);
+    drop(driver);
+    assert!(!world.control.events().iter().any(|event| matches!(event, NodeEvent::StatementHeld { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_statement_is_withdrawn_by_control_c_and_ends_with_the_session() {
+    let world = World::may(careful).await;
+    table(&world, "kept").await;
+    let drop_it = || {
+        let mut psql = world.psql();
+        psql.args(["-c", "DROP TABLE kept"]);
+        psql.spawn().unwrap()
+    };
+    let psql = drop_it();
+    world.told(|event| matches!(event, NodeEvent::StatementHeld { .. })).await;
+    let pid = i32::try_from(psql.id().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::INT)
+        .unwrap();
+    let output = ended(psql, Duration::from_secs(2)).await;
+    assert!(text(&output.stderr).contains("withdrawn"), "{}", text(&output.stderr));
+    world.told(|event| matches!(event, NodeEvent::StatementSettled { allowed: false, .. })).await;
+    let holds =
+        || world.control.events().iter().filter(|e| matches!(e, NodeEvent::StatementHeld { .. })).count();
+    let before = holds();
+    let psql = drop_it();
+    while holds() == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let begun = Instant::now();
+    world.kill(world.last_session().0, "enough").await;
+    let output = ended(psql, Duration::from_secs(2)).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let said = text(&output.stderr);
+    assert!(said.contains("ended by somebody else: enough"), "{said}");
+    assert_eq!(world.direct("SELECT to_regclass('kept') IS NULL").await, "f");
+}
