@@ -296,6 +296,7 @@ impl Live {
         }
         // The protocol closes its sockets first; a protocol that hangs does not hold up the end.
         let _ = tokio::time::timeout(LET_GO_WITHIN, self.released.cancelled()).await;
+        self.released.cancel();
         let reason = self.ended().reason;
         let this = Arc::clone(&self);
         let words = reason.for_ledger();
@@ -377,8 +378,22 @@ impl Live {
         }
     }
 
+    /// What came to be before the end is taken behind it, until the protocol has let go.
+    fn is_afterwards(&self, event: &NodeEvent) -> bool {
+        let of_before = matches!(
+            event,
+            NodeEvent::ChannelEnded { .. }
+                | NodeEvent::TransferEnded { .. }
+                | NodeEvent::DatabaseChanged { .. }
+        );
+        of_before && self.is_dead() && !self.released.is_cancelled()
+    }
+
     async fn mark(&self, event: NodeEvent) -> Result<(), Ended> {
-        self.check()?;
+        let afterwards = self.is_afterwards(&event);
+        if !afterwards {
+            self.check()?;
+        }
         if !self.is_its_own(&event) {
             self.cut(EndReason::RecordingLost { why: "a milestone was not this session's own".to_owned() });
             return Err(self.ended());
@@ -387,6 +402,9 @@ impl Live {
             self.cut(EndReason::RecordingLost { why: with_sources(&error) });
             count(&self.engine.metrics.recordings_lost);
             return Err(self.ended());
+        }
+        if afterwards {
+            return Ok(());
         }
         self.last_moved.store(self.engine.clock.boot(), Ordering::Relaxed);
         self.check()
