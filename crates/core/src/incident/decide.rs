@@ -1,5 +1,6 @@
 //! Rules of incidents: who may open, mitigate and close them, and what keeps them open.
 
+use super::rights::{LEADS, may_change_severity, may_declare, seen, written};
 use super::{ChangeJudgement, Incident, IncidentState, Note, Part, blockers};
 use crate::catalog::OfficeName;
 use crate::command::Command;
@@ -9,8 +10,6 @@ use crate::grant::{self, GrantEnd, GrantState};
 use crate::ids::{IncidentId, Name, PersonId};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::world::{Facts, World};
-
-const LEADS: [OfficeName; 2] = [OfficeName::IncidentLead, OfficeName::SecurityOfficer];
 
 impl Incident {
     /// Did this person act in it in a way that keeps them from reviewing or waiving (rule 10)?
@@ -66,33 +65,6 @@ pub(crate) fn fresh(
     }
 }
 
-/// Members see their incident; so do those with oversight (rule 13).
-pub fn may_see(facts: &Facts<'_>, incident: &Incident, person: &PersonId) -> bool {
-    incident.is_party(person)
-        || [
-            OfficeName::IncidentLead,
-            OfficeName::SecurityOfficer,
-            OfficeName::Auditor,
-            OfficeName::PlatformOwner,
-        ]
-        .iter()
-        .any(|office| facts.catalog.holds(person, *office))
-}
-
-fn seen<'a>(
-    world: &'a World,
-    facts: &Facts<'_>,
-    context: &Context<'_>,
-    id: IncidentId,
-) -> Result<&'a Incident, Refusal> {
-    let incident = world.incident(id)?;
-    if may_see(facts, incident, context.person()?) {
-        Ok(incident)
-    } else {
-        Err(Refusal::not_found(format_args!("incident {id}")))
-    }
-}
-
 /// Somebody may still change it.
 fn going_on(incident: &Incident) -> Result<(), Refusal> {
     if incident.is_closed() {
@@ -120,13 +92,7 @@ pub(crate) fn decide(
             let person = context.person()?.clone();
             context.no_token("open an incident")?;
             said("title", title, 200)?;
-            if !facts.catalog.severities.contains_key(severity) {
-                return Err(Refusal::new(
-                    RefusalCode::DoesNotFit,
-                    format!("there is no severity {severity}"),
-                ));
-            }
-            may_declare(facts, &person, severity)?;
+            may_declare(facts, context, &person, severity)?;
             if let Some(scenario) =
                 scenario.as_ref().filter(|name| !facts.catalog.scenarios.contains_key(*name))
             {
@@ -143,7 +109,7 @@ pub(crate) fn decide(
             Ok(vec![Event::IncidentOpened { incident: Box::new(incident) }])
         }
         Command::ChangeSeverity { incident, severity, reason } => {
-            let found = seen(world, facts, context, *incident)?;
+            let found = written(world, facts, context, *incident)?;
             let person = context.person()?.clone();
             context.no_token("change a severity")?;
             said("reason", reason, 2000)?;
@@ -154,7 +120,7 @@ pub(crate) fn decide(
                     format!("{severity} is not another severity"),
                 ));
             }
-            may_declare(facts, &person, severity)?;
+            may_change_severity(facts, context, found, severity)?;
             Ok(vec![
                 Event::SeverityChanged {
                     incident: *incident,
@@ -166,13 +132,13 @@ pub(crate) fn decide(
             ])
         }
         Command::AddNote { incident, text } => {
-            going_on(seen(world, facts, context, *incident)?)?;
+            going_on(written(world, facts, context, *incident)?)?;
             said("note", text, 4000)?;
             let note = Note { by: context.person()?.clone(), at: now, text: text.clone() };
             Ok(vec![Event::NoteAdded { incident: *incident, note }])
         }
         Command::AddLink { incident, link } => {
-            going_on(seen(world, facts, context, *incident)?)?;
+            going_on(written(world, facts, context, *incident)?)?;
             said("link", link, 500)?;
             Ok(vec![Event::LinkAdded { incident: *incident, link: link.clone() }])
         }
@@ -243,19 +209,6 @@ pub(crate) fn decide(
             Ok(vec![Event::ChangeJudged { incident: *incident, change: *change, judgement }])
         }
         _ => Ok(Vec::new()),
-    }
-}
-
-fn may_declare(facts: &Facts<'_>, person: &PersonId, severity: &Name) -> Result<(), Refusal> {
-    let who =
-        crate::catalog::WhoContext { beneficiary: person, system: None, now: crate::time::Time::default() };
-    match facts.catalog.severities.get(severity) {
-        Some(found)
-            if found.declared_by.is_empty() || facts.catalog.is_among(person, &found.declared_by, who) =>
-        {
-            Ok(())
-        }
-        _ => Err(Refusal::new(RefusalCode::NotAllowed, format!("you may not declare {severity}"))),
     }
 }
 

@@ -2,9 +2,10 @@
 
 mod apply;
 mod decide;
+mod rights;
 mod state;
 
 pub(crate) use apply::apply;
-pub use decide::may_see;
 pub(crate) use decide::*;
+pub use rights::may_see;
 pub use state::*;
