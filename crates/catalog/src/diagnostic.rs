@@ -245,6 +245,12 @@ pub const FINDINGS: &[Finding] = &[
     // --- entitlements
     no("bad-address", "an address that is not host:port"),
     no("no-host-key", "a host without pinned keys: nothing is trusted on first use"),
+    no("bad-target", "a PostgreSQL server without databases, or without who signed its certificate"),
+    no("wrong-kind", "something that is for another kind of system"),
+    no("bad-database", "a database that the system does not have"),
+    no("bad-hold", "a statement would be held not at all, or for too long"),
+    may("read-only-writes", "an entitlement that reads only lets writing statements go to the server"),
+    may("direct-path-open", "the way past the gateways may be open, or nobody looks"),
     no("bad-host-key", "a pinned key that is not an OpenSSH public key line"),
     no("bad-account", "an account name that no host can have"),
     may("shared-account", "an account used by others too: shared, attributed by the gateway only"),

@@ -99,6 +99,22 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("bad-host-key", "system:host", "HTpcv", "HTp"),
     ("bad-account", "host/root", "account: ops", "account: 'ops; reboot'"),
     ("bad-account", "host/root", "account: ops", "account: ''"),
+    ("wrong-kind", "system:host", "    kind: ssh\n", "    kind: ssh\n    postgres: {databases: [orders]}\n"),
+    ("wrong-kind", "system:host", "    kind: ssh\n", "    kind: postgres\n"),
+    ("bad-target", "system:host", "    kind: ssh\n", "    kind: postgres\n"),
+    (
+        "bad-target",
+        "system:host",
+        "    kind: ssh\n",
+        "    kind: postgres\n    postgres: {databases: [], server_ca: x}\n",
+    ),
+    ("wrong-kind", "host/root", "account: ops", "account: ops\n        postgres: {connections: 3}"),
+    (
+        "wrong-kind",
+        "host/root",
+        "checks: [credential, gateway_connections]",
+        "checks: [credential, backends]",
+    ),
     ("shared-account", "host/root", "account: ops", "account: ops\n        shared_account: true"),
     ("unrecorded", "host/root", "account: ops", "account: ops\n        recording: {spool_budget_bytes: 0}"),
     (
@@ -247,7 +263,16 @@ const CASES: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// Tested beside the code that finds them, since they need files or an older catalog.
-const ELSEWHERE: &[&str] = &["unreadable", "too-large", "id-reused"];
+const ELSEWHERE: &[&str] = &[
+    "unreadable",
+    "too-large",
+    "id-reused",
+    // below, on a database
+    "bad-database",
+    "bad-hold",
+    "read-only-writes",
+    "direct-path-open",
+];
 
 /// 2026-11-22, noon.
 const NOW: Time = Time::from_micros(1_795_348_800_000_000);
@@ -350,4 +375,43 @@ fn a_place_of_a_reused_id_is_known() {
     let mut new = load(vec![Source::text("b.yaml", "people:\n  anna: {name: Other}\n")]).unwrap();
     let found = keep_left(&old.catalog, &mut new.catalog, &new.places);
     assert_eq!(found.first().map(ToString::to_string).unwrap().split(": ").next(), Some("b.yaml:2:3"));
+}
+
+/// What is said of an entitlement of a database, by what stands in its `postgres`, its account and its checks.
+const ON_A_DATABASE: &[(&str, &str, &str)] = &[
+    ("bad-database", "connections: 3", "databases: [orders, others]"),
+    ("bad-hold", "connections: 3", "hold_limit: 0s"),
+    ("bad-hold", "connections: 3", "hold_limit: 2h"),
+    ("bad-hold", "connections: 3", "hold_in_transaction: 61s"),
+    ("read-only-writes", "connections: 3", "read_only: true"),
+    ("direct-path-open", "connections: 3", "direct_path_waiver: it is a test server"),
+    ("direct-path-open", ", direct_path]", "]"),
+    ("nothing-allowed", "connections: 3", "connections: 0"),
+    ("bad-account", "account: ops", "account: Ops-1"),
+    ("wrong-kind", "account: ops", "account: ops\n        ssh: {sftp: false}"),
+];
+
+#[test]
+fn every_finding_on_a_database_is_found() {
+    let pem = include_str!("authority.pem").replace('\n', "\\n");
+    let keys = "    host_keys:\n      - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJpUFXQhKqgh0HFzlnK75OugcOGzcMS9OWb97ITHTpcv\n";
+    let target = format!("    kind: postgres\n    postgres: {{databases: [orders], server_ca: \"{pem}\"}}\n");
+    let base = BASE
+        .replace(keys, "")
+        .replace("    kind: ssh\n", &target)
+        .replace("account: ops", "account: ops\n        postgres: {connections: 3}")
+        .replace("checks: [credential, gateway_connections]", "checks: [credential, backends, direct_path]");
+    let report = checked(&base).unwrap_or_else(|report| report);
+    let about_root = |report: &Report, code: &str| {
+        report.findings.iter().any(|found| found.code == code && found.entry == "host/root" && found.line > 0)
+    };
+    assert!(
+        !report.findings.iter().any(|found| found.entry == "system:host" || found.entry == "host/root"),
+        "{report}"
+    );
+    for (code, before, after) in ON_A_DATABASE {
+        assert_eq!(base.matches(before).count(), 1, "{before}");
+        let report = checked(&base.replace(before, after)).unwrap_or_else(|report| report);
+        assert!(about_root(&report, code), "{code} ({after}) is not in\n{report}");
+    }
 }

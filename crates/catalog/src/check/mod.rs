@@ -4,6 +4,7 @@ mod entitlement;
 mod ground;
 mod people;
 mod policy;
+mod postgres;
 mod scenario;
 pub(crate) mod staffing;
 mod system;
@@ -12,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use halligan_core::catalog::{Catalog, OfficeName, Scope, Who};
+use halligan_core::catalog::{Catalog, OfficeName, Scope, SystemKind, Who};
 use halligan_core::ids::{Name, PersonId};
 use halligan_core::time::Time;
 
@@ -64,6 +65,8 @@ pub struct Checker<'a> {
     covering: HashSet<usize>,
     /// Profiles' entitlements that were met on some system, and whether a scenario covers them.
     profiled: HashMap<(&'a Name, &'a Name), bool>,
+    /// Profiles' entitlements that were compared with a kind of system.
+    fitted: HashSet<(&'a Name, &'a Name, SystemKind)>,
     /// What was found wrong with uses of entitlements that are alike.
     judged: HashMap<UseKey, Rc<Vec<entitlement::Judged>>>,
     coverage: Coverage<'a>,
@@ -85,6 +88,7 @@ impl<'a> Checker<'a> {
             named_roles: HashMap::new(),
             covering: HashSet::new(),
             profiled: HashMap::new(),
+            fitted: HashSet::new(),
             judged: HashMap::new(),
             coverage: Coverage::new(catalog),
             emergency_entitlements: 0,

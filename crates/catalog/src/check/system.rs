@@ -109,8 +109,11 @@ impl<'a> Checker<'a> {
             self.error("bad-address", &at.key("address"), say);
         }
         match system.kind {
-            SystemKind::Ssh => self.host_keys(&at, system),
-            SystemKind::Postgres => {}
+            SystemKind::Ssh => {
+                self.host_keys(&at, system);
+                self.no_postgres_target(&at, system);
+            }
+            SystemKind::Postgres => self.postgres_target(&at, system),
         }
         self.who(&at.key("owner"), &system.owner, false);
         for (key, policy) in
@@ -131,6 +134,7 @@ impl<'a> Checker<'a> {
                 place: Some(place),
             };
             self.entitlement_itself(&at, entitlement);
+            self.entitlement_on(&at, system, entitlement);
             let key = self.coverage.key(None, system, role, entitlement, &scopes);
             self.seen(role, entitlement, &key);
             if entitlement.emergency && key.scenarios.is_empty() {
@@ -182,6 +186,11 @@ impl<'a> Checker<'a> {
             self.seen(role, entitlement, &key);
             if !key.scenarios.is_empty() {
                 self.profiled.insert((name, role), true);
+            }
+            if self.fitted.insert((name, role, system.kind)) {
+                let at =
+                    At::new(format!("profiles/{name}/entitlements/{role}"), format!("profile:{name}/{role}"));
+                self.entitlement_on(&at, system, entitlement);
             }
             let new = !self.judged.contains_key(&key);
             if !new && !entitlement.emergency {
@@ -366,7 +375,7 @@ fn host_key(line: &str) -> Result<(), String> {
 }
 
 /// RFC 4648, section 4, padding required.
-fn unbase64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unbase64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 || text.len() > 8192 {
         return None;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use halligan_core::catalog::{
-    Catalog, Durability, Durations, Entitlement, OnPartition, ProofPolicy, RecordingPolicy, Sensitivity,
-    SshCapabilities, System,
+    Catalog, Durability, Durations, Entitlement, OnPartition, PostgresCapabilities, PostgresTarget,
+    ProofPolicy, RecordingPolicy, Sensitivity, SshCapabilities, StatementClass, System,
 };
 use halligan_core::ids::Name;
 
@@ -27,6 +27,8 @@ pub(super) fn system(
     known.owner.clone_from(&now.owner);
     wider.more("trusts the host key", &before.host_keys, &now.host_keys);
     known.host_keys.clone_from(&now.host_keys);
+    target(wider, before.postgres.as_ref(), now.postgres.as_ref());
+    known.postgres.clone_from(&now.postgres);
     wider.when(
         before.labels != now.labels,
         "its labels change, and with them the profiles and scenarios that cover it",
@@ -95,6 +97,8 @@ pub(super) fn entitlement(
     known.recording = new.recording.clone();
     capabilities(wider, &old.ssh, &new.ssh);
     known.ssh = new.ssh.clone();
+    database(wider, &old.postgres, &new.postgres);
+    known.postgres = new.postgres.clone();
     proof(wider, &old.proof, &new.proof);
     known.proof = new.proof.clone();
     let keeps = match (old.on_partition, new.on_partition) {
@@ -170,6 +174,66 @@ fn capabilities(wider: &mut Wider, old: &SshCapabilities, new: &SshCapabilities)
     {
         wider.when(new && !old, format!("{what} is allowed"));
     }
+}
+
+fn target(wider: &mut Wider, old: Option<&PostgresTarget>, new: Option<&PostgresTarget>) {
+    let Some(new) = new else { return };
+    let none = PostgresTarget::default();
+    let old = old.unwrap_or(&none);
+    let PostgresTarget { databases: _, server_ca: _, server_name: _ } = new;
+    wider.more("sessions may open database", &old.databases, &new.databases);
+    wider.when(
+        (&old.server_ca, &old.server_name) != (&new.server_ca, &new.server_name),
+        "another server may be taken for it: its certificate's signer or name changes",
+    );
+}
+
+fn database(wider: &mut Wider, old: &PostgresCapabilities, new: &PostgresCapabilities) {
+    let PostgresCapabilities {
+        databases: _,
+        read_only: _,
+        replication: _,
+        function_calls: _,
+        connections: _,
+        parameters: _,
+        results: _,
+        statements: _,
+        hold_limit: _,
+        hold_in_transaction: _,
+        activation: _,
+        direct_path_waiver: _,
+    } = new;
+    match (old.databases.is_empty(), new.databases.is_empty()) {
+        (true, _) => {}
+        (false, true) => wider.say("every database of the system may be opened"),
+        (false, false) => wider.more("it may open database", &old.databases, &new.databases),
+    }
+    wider.when(old.read_only && !new.read_only, "it is not read-only any more");
+    for (what, old, new) in [
+        ("replication", old.replication, new.replication),
+        ("function calls", old.function_calls, new.function_calls),
+    ] {
+        wider.when(new && !old, format!("{what} is allowed"));
+    }
+    wider.when(
+        new.connections > old.connections,
+        format!("more connections: {} → {}", old.connections, new.connections),
+    );
+    wider.when(old.parameters && !new.parameters, "parameters of statements are not kept any more");
+    wider.when(old.results != new.results, "which rows of results are kept changes");
+    for class in StatementClass::ALL {
+        let (before, after) = (old.statements.of(class), new.statements.of(class));
+        wider.when(after > before, format!("statements of class {class} pass more easily"));
+    }
+    wider.when(
+        new.hold_limit > old.hold_limit || new.hold_in_transaction > old.hold_in_transaction,
+        "statements may be held longer",
+    );
+    wider.when(old.activation != new.activation, "how its grants come to life changes");
+    wider.when(
+        new.direct_path_waiver.is_some() && old.direct_path_waiver != new.direct_path_waiver,
+        "the way past the gateways may stay open",
+    );
 }
 
 fn proof(wider: &mut Wider, old: &ProofPolicy, new: &ProofPolicy) {
