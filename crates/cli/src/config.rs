@@ -170,6 +170,15 @@ pub struct Gateway {
     pub link_listen: String,
     /// An OpenSSH host certificate for its host key, shown to clients that know its CA.
     pub host_certificate: Option<PathBuf>,
+    /// Where people's PostgreSQL clients come in, `0.0.0.0:6432`. Default: nowhere.
+    pub postgres_listen: Option<String>,
+    /// Where they reach it, as `public_address`.
+    pub postgres_public_address: Option<String>,
+    /// PEM of the certificate that they see, and of those that vouch for it. Default: a self-made one in the gateway's
+    /// folder, to which clients bind (`channel_binding=require`).
+    pub postgres_certificate: Option<PathBuf>,
+    /// PEM of its key.
+    pub postgres_key: Option<PathBuf>,
 }
 
 impl Default for Gateway {
@@ -181,6 +190,10 @@ impl Default for Gateway {
             public_address: None,
             link_listen: "127.0.0.1:7302".to_owned(),
             host_certificate: None,
+            postgres_listen: None,
+            postgres_public_address: None,
+            postgres_certificate: None,
+            postgres_key: None,
         }
     }
 }

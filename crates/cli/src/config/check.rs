@@ -58,6 +58,8 @@ impl Config {
             &mut self.store.password_file,
             &mut self.store.root_certificate,
             &mut self.gateway.host_certificate,
+            &mut self.gateway.postgres_certificate,
+            &mut self.gateway.postgres_key,
             &mut self.connector.krl.path,
             &mut self.connector.vault_key,
             &mut self.connector.postgres.client_certificate,
@@ -106,13 +108,21 @@ impl Config {
                 wrong.push((key, "write an address and a port, `127.0.0.1:7300`".to_owned()));
             }
         }
-        if let Some(address) = &self.gateway.public_address
-            && crate::people::ssh::split_address(address).is_none()
-        {
-            wrong.push((
-                "gateway.public_address",
-                "write a host and a port, `halligan.example.org:2222`".to_owned(),
-            ));
+        let gateway = &self.gateway;
+        if gateway.postgres_listen.as_ref().is_some_and(|address| address_of(address).is_none()) {
+            let say = "write an address and a port, `0.0.0.0:6432`".to_owned();
+            wrong.push(("gateway.postgres_listen", say));
+        }
+        if gateway.postgres_certificate.is_some() != gateway.postgres_key.is_some() {
+            wrong.push(("gateway.postgres_certificate", "a certificate and its key go together".to_owned()));
+        }
+        for (key, address) in [
+            ("gateway.public_address", &gateway.public_address),
+            ("gateway.postgres_public_address", &gateway.postgres_public_address),
+        ] {
+            if address.as_ref().is_some_and(|address| crate::people::ssh::split_address(address).is_none()) {
+                wrong.push((key, "write a host and a port, `halligan.example.org:2222`".to_owned()));
+            }
         }
         if self.server.plain_http && !address_of(&self.server.listen).is_some_and(|at| at.ip().is_loopback())
         {

@@ -131,6 +131,7 @@ fn dev() -> Vec<(&'static str, Value)> {
         ("server.listen", Value::from("127.0.0.1:7300")),
         ("server.plain_http", Value::from(true)),
         ("gateway.listen", Value::from("127.0.0.1:2222")),
+        ("gateway.postgres_listen", Value::from("127.0.0.1:0")),
         ("ledger.origin", Value::from("localhost/halligan/dev")),
     ]
 }

@@ -1,4 +1,4 @@
-//! A gateway: the engine, the SSH listener before it, and how both stop.
+//! A gateway: the engine, the listeners before it, and how they stop.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::api::host_of;
 use super::local_links;
+use super::postgres_listener;
 use super::process::make_private;
 use super::stop::Stop;
 use crate::config::{Config, address_of};
@@ -36,7 +37,11 @@ pub struct GatewayRole {
     pub ssh: SocketAddr,
     /// Its host key, `ssh-ed25519 AAAA…`.
     pub host_key: String,
-    serving: JoinHandle<()>,
+    /// Where PostgreSQL clients come in, if they do.
+    pub postgres: Option<SocketAddr>,
+    /// The certificate that they see, PEM.
+    pub postgres_certificate: Option<String>,
+    serving: Vec<JoinHandle<()>>,
     shutdown: CancellationToken,
     /// The link to control, inside one process.
     link: Option<AbortOnDropHandle<()>>,
@@ -55,19 +60,25 @@ impl GatewayRole {
             .with_context(|| format!("failed to start the gateway {name}"))?;
         let listen = address_of(&config.gateway.listen)
             .with_context(|| format!("failed to read gateway.listen = \"{}\"", config.gateway.listen))?;
-        let mut ssh = SshConfig::new(listen, name, folder.join("ssh_host_ed25519_key"));
+        let mut ssh = SshConfig::new(listen, name.clone(), folder.join("ssh_host_ed25519_key"));
         ssh.host_certificate_file.clone_from(&config.gateway.host_certificate);
         ssh.login_grace = Duration::from_secs(u64::from(config.limits.login_seconds));
         ssh.most_connections = usize::try_from(config.limits.connections)?;
         ssh.drain = Duration::from_secs(config.server.drain_seconds);
         let listener = SshListener::bind(ssh, Arc::new(gateway.clone())).await?;
         let (at, host_key) = (listener.local_addr(), listener.host_key_openssh().to_owned());
-        let listener_at = public_address(config, at)?;
+        let listener_at = public_address(config, config.gateway.public_address.as_ref(), at)?;
         tracing::info!(address = listener_at, "people's SSH clients are told to come here");
         gateway.listens(SSH, ClientListener { address: listener_at, host_keys: vec![host_key.clone()] });
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(listener.serve(shutdown.clone()));
-        Ok(Self { gateway, ssh: at, host_key, serving, shutdown, link: None })
+        let mut serving = vec![tokio::spawn(listener.serve(shutdown.clone()))];
+        let (mut postgres, mut postgres_certificate) = (None, None);
+        if let Some(listener) = postgres_listener::bind(config, folder, &gateway, &name).await? {
+            postgres = Some(listener.local_addr());
+            postgres_certificate = Some(listener.certificate_pem().to_owned());
+            serving.push(tokio::spawn(listener.serve(shutdown.clone())));
+        }
+        Ok(Self { gateway, ssh: at, host_key, postgres, postgres_certificate, serving, shutdown, link: None })
     }
 
     /// Starts the gateway of the server's own process: control knows it, and is linked with it.
@@ -96,7 +107,7 @@ impl GatewayRole {
     pub async fn stop(self, stop: &Stop) {
         self.shutdown.cancel();
         let hurry = tokio::select! {
-            _ = self.serving => false,
+            () = all(self.serving) => false,
             () = stop.now.cancelled() => true,
         };
         let within = if hurry { LAST_WORDS_NOW } else { LAST_WORDS };
@@ -107,9 +118,16 @@ impl GatewayRole {
     }
 }
 
-/// Where people reach what listens at `bound`. A listener on all interfaces has no address of its own.
-fn public_address(config: &Config, bound: SocketAddr) -> anyhow::Result<String> {
-    if let Some(address) = &config.gateway.public_address {
+async fn all(serving: Vec<JoinHandle<()>>) {
+    for listener in serving {
+        let _panicked = listener.await;
+    }
+}
+
+/// Where people reach what listens at `bound`, unless the configuration `says`. A listener on all interfaces has no address
+/// of its own.
+pub fn public_address(config: &Config, says: Option<&String>, bound: SocketAddr) -> anyhow::Result<String> {
+    if let Some(address) = says {
         return Ok(address.clone());
     }
     if !bound.ip().is_unspecified() {

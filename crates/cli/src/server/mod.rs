@@ -15,6 +15,7 @@ pub mod local_links;
 pub mod logs;
 pub mod manual;
 pub mod one;
+pub mod postgres_listener;
 pub mod process;
 pub mod recover;
 pub mod separate;

@@ -52,6 +52,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "api_certificate": api.certificate,
         "ssh": gateway.as_ref().map(|role| role.ssh.to_string()),
         "ssh_host_key": gateway.as_ref().map(|role| role.host_key.clone()),
+        "postgres": gateway.as_ref().and_then(|role| role.postgres).map(|at| at.to_string()),
+        "postgres_certificate": gateway.as_ref().and_then(|role| role.postgres_certificate.clone()),
         "link": link.map(|address| address.to_string()),
         "site_ca": connector.as_ref().map(|role| role.connector.ssh.ca_public_line().to_owned()),
     });
@@ -115,9 +117,10 @@ fn greet(folder: &Path, config: &Config, addresses: &Value, secret: Option<&str>
     }
     let of = |key: &str| addresses.get(key).and_then(Value::as_str).unwrap_or("nowhere").to_owned();
     println!(
-        "\nHalligan is ready.\n  API     {}\n  SSH     {}\n  folder  {}",
+        "\nHalligan is ready.\n  API         {}\n  SSH         {}\n  PostgreSQL  {}\n  folder      {}",
         of("api"),
         of("ssh"),
+        of("postgres"),
         folder.display()
     );
     if let Some(secret) = secret {

@@ -65,8 +65,13 @@ pub async fn gateway(config: Config) -> anyhow::Result<()> {
         root.info(),
         connectors.clone(),
     )));
-    let addresses =
-        json!({ "ssh": role.ssh.to_string(), "ssh_host_key": role.host_key, "link": link.to_string() });
+    let addresses = json!({
+        "ssh": role.ssh.to_string(),
+        "ssh_host_key": role.host_key,
+        "postgres": role.postgres.map(|at| at.to_string()),
+        "postgres_certificate": role.postgres_certificate,
+        "link": link.to_string(),
+    });
     let answers = GatewayAsked {
         info: root.info(),
         gateway: role.gateway.clone(),
