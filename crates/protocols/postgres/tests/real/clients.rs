@@ -164,3 +164,23 @@ async fn control_c_cancels_within_a_second_and_hits_nobody_else() {
     let output = ended(other, Duration::from_secs(20)).await;
     assert!(text(&output.stdout).contains("undisturbed"), "{}", text(&output.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drivers_of_python_work_with_pipelines_copies_cursors_and_cancels() {
+    let world = World::new().await;
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let venv =
+        std::env::var_os("HALLIGAN_VENV").map_or_else(|| here.join("../../../target/venv"), Into::into);
+    for which in ["psycopg", "asyncpg"] {
+        let mut python = tokio::process::Command::new(venv.join("bin/python"));
+        python.arg(here.join("tests/real/drivers.py")).arg(which);
+        python.args(["localhost", &world.port.to_string(), LOGIN, PASSWORD]);
+        python.arg(world.folder.path().join("root.pem"));
+        python.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let output = finished(python).await;
+        assert!(text(&output.stdout).contains("all is well"), "{which}: {}", text(&output.stderr));
+        let records = world.records().await;
+        let begun = statements(&records).len();
+        assert!(begun > 1000, "{which}: {begun} statements on record");
+    }
+}

@@ -6,4 +6,5 @@ mod flood;
 mod holds;
 mod raw;
 mod support;
+mod throughput;
 mod traps;

@@ -53,8 +53,6 @@ fn control_key() -> SigningKey {
 pub struct Control {
     leaves: Mutex<Vec<Vec<u8>>>,
     recordings: Mutex<HashMap<RecordingId, Vec<u8>>>,
-    /// Recordings are not taken.
-    pub away: std::sync::atomic::AtomicBool,
 }
 
 impl Control {
