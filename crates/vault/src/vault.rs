@@ -111,7 +111,6 @@ fn aad(head: &[u8], name: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 

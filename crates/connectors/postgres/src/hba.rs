@@ -152,7 +152,6 @@ fn may_be_session(rule: &Rule) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
 
     fn rule(line: i64, text: &str) -> Rule {

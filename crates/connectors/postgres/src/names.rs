@@ -29,7 +29,6 @@ pub fn grant_of(role: &str) -> Option<GrantId> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

@@ -156,7 +156,6 @@ fn with_bits(network: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn setup() -> Setup {
