@@ -88,6 +88,9 @@ pub struct Role {
     /// Where connectors come in (gateway only).
     #[arg(long, value_name = "ADDRESS:PORT")]
     link_listen: Option<String>,
+    /// Where PostgreSQL clients come in (gateway only).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    postgres_listen: Option<String>,
     /// How logs are written.
     #[arg(long, value_enum, default_value_t)]
     log: LogForm,
@@ -262,6 +265,7 @@ pub async fn gateway(command: Role) -> anyhow::Result<()> {
     let flags = [
         ("gateway.listen", &command.listen, "--listen"),
         ("gateway.link_listen", &command.link_listen, "--link-listen"),
+        ("gateway.postgres_listen", &command.postgres_listen, "--postgres-listen"),
     ];
     for (path, value, flag) in flags {
         overrides.values.extend(value.clone().map(|value| (path, Value::from(value), flag)));

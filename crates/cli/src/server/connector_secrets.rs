@@ -70,6 +70,8 @@ pub fn set_secret(config: &Config, name: &str) -> anyhow::Result<()> {
 
 /// What a set-up script is made from.
 #[derive(Debug, Args)]
+// The verb that takes it has the same name, which clap would give both.
+#[group(skip)]
 pub struct PostgresSetup {
     /// A database that sessions may open; may be repeated. The first is the one that the connector itself opens.
     #[arg(long = "database", value_name = "NAME", required = true)]

@@ -5,6 +5,7 @@
 //! while processes are killed.
 
 mod cast;
+mod database;
 mod http;
 mod people;
 mod place;

@@ -1,4 +1,4 @@
-//! What the demonstration stands on: two real SSH hosts, a store, and Halligan in one process or in three.
+//! What the demonstration stands on: two real SSH hosts, a real PostgreSQL, a store, and Halligan in one process or in three.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use halligan_testkit::postgres::TestPostgres;
+use halligan_testkit::postgres_target::PostgresTarget;
 use halligan_testkit::process::{Child, free_port, halligan_bin};
 use halligan_testkit::sshd::TestSshd;
 use tempfile::TempDir;
 
 use crate::http;
+
+/// Group roles of the database, and what each may.
+const GROUPS: [(&str, &str); 3] = [
+    ("orders_readers", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO GROUP"),
+    (
+        "orders_operators",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO GROUP; GRANT CREATE ON SCHEMA public TO GROUP",
+    ),
+    (
+        "orders_admins",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO GROUP; GRANT CREATE ON SCHEMA public TO GROUP",
+    ),
+];
 
 /// How many processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +51,14 @@ pub struct Place {
     pub layout: Layout,
     pub api: u16,
     pub ssh: u16,
+    /// Where the gateway takes PostgreSQL clients.
+    pub psql: u16,
     pub server: Option<Child>,
     pub gateway: Option<Child>,
     pub connector: Option<Child>,
     pub orders: Option<TestSshd>,
     pub shop: Option<TestSshd>,
+    pub database: Option<PostgresTarget>,
     pub postgres: Option<TestPostgres>,
     link: u16,
     gateway_link: u16,
@@ -60,11 +77,13 @@ impl Place {
             layout,
             api: free_port()?,
             ssh: free_port()?,
+            psql: free_port()?,
             server: None,
             gateway: None,
             connector: None,
             orders: None,
             shop: None,
+            database: None,
             postgres,
             link: free_port()?,
             gateway_link: free_port()?,
@@ -78,6 +97,7 @@ impl Place {
             place.start_connector()?;
         }
         place.start_hosts().await?;
+        place.start_database()?;
         Ok(place)
     }
 
@@ -99,7 +119,8 @@ impl Place {
 
     fn configure(&self) -> Result<()> {
         let state = self.path("state");
-        let (api, ssh, link, gateway_link) = (self.api, self.ssh, self.link, self.gateway_link);
+        let (api, ssh, psql) = (self.api, self.ssh, self.psql);
+        let (link, gateway_link) = (self.link, self.gateway_link);
         let mut text = format!(
             "[server]\nfolder = \"{}\"\nlisten = \"127.0.0.1:{api}\"\npublic_url = \"http://localhost:{api}\"\nplain_http = true\nadministrator = \"cleo\"\ndrain_seconds = 2\n\n",
             state.display()
@@ -110,7 +131,7 @@ impl Place {
         }
         let separate = self.layout == Layout::Three;
         text += &format!(
-            "[gateway]\nenabled = {}\nlisten = \"127.0.0.1:{ssh}\"\nlink_listen = \"127.0.0.1:{gateway_link}\"\n\n",
+            "[gateway]\nenabled = {}\nlisten = \"127.0.0.1:{ssh}\"\nlink_listen = \"127.0.0.1:{gateway_link}\"\npostgres_listen = \"127.0.0.1:{psql}\"\n\n",
             !separate
         );
         text += &format!("[connector]\nenabled = {}\n\n", !separate);
@@ -130,6 +151,7 @@ impl Place {
                 command.arg("gateway").arg("--folder").arg(self.role_folder("gateway"));
                 command.args(["--listen", &format!("127.0.0.1:{}", self.ssh)]);
                 command.args(["--link-listen", &format!("127.0.0.1:{}", self.gateway_link)]);
+                command.args(["--postgres-listen", &format!("127.0.0.1:{}", self.psql)]);
             }
             "connector" => {
                 command.arg("connector").arg("--folder").arg(self.role_folder("connector"));
@@ -238,6 +260,36 @@ impl Place {
         Ok(())
     }
 
+    /// A PostgreSQL server with the set-up that `halligan connector postgres-setup` prints.
+    fn start_database(&mut self) -> Result<()> {
+        let database = PostgresTarget::start()?;
+        let mut command = Command::new(halligan_bin()?);
+        command.args(["connector", "postgres-setup", "--database", "orders"]);
+        for (group, rights) in GROUPS {
+            database.sql("postgres", &format!("CREATE ROLE {group} NOLOGIN"))?;
+            database.sql("orders", &rights.replace("GROUP", group))?;
+            command.args(["--group", group]);
+        }
+        command.args(["--gateway", "127.0.0.1/32", "--connector", "127.0.0.1/32"]);
+        match self.layout {
+            Layout::One => command.arg("--config").arg(self.config()),
+            Layout::Three => command.arg("--folder").arg(self.role_folder("connector")),
+        };
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("no set-up script: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let text = String::from_utf8(output.stdout)?;
+        let lines: String = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("-- "))
+            .filter(|line| line.starts_with("host"))
+            .fold(String::new(), |all, line| all + line + "\n");
+        database.install(&text, &lines)?;
+        self.database = Some(database);
+        Ok(())
+    }
+
     /// The sample catalog with the addresses and keys of these hosts, and windows that suit a demonstration.
     pub fn catalog(&self, sample: &Path) -> Result<PathBuf> {
         let folder = self.path("catalog");
@@ -255,6 +307,10 @@ impl Place {
         let mut out = String::new();
         for line in text.lines() {
             let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
+            if let Some(line) = self.of_database(line) {
+                out += &format!("{indent}{line}\n");
+                continue;
+            }
             let replaced = [("orders-host", &self.orders), ("shop-host", &self.shop)].into_iter().find_map(
                 |(name, host)| {
                     let host = host.as_ref()?;
@@ -275,10 +331,23 @@ impl Place {
             out += &replaced.transpose()?.unwrap_or_else(|| line.to_owned());
             out.push('\n');
             // A login window of seconds, so that a proof does not keep the audience waiting for a minute.
-            if line.trim_start().starts_with("account: ") {
+            if line.trim_start().starts_with("account: halligan-") {
                 out += &format!("{indent}proof: {{login_window: 4s}}\n");
             }
         }
         Ok(out)
+    }
+
+    /// What stands in place of a line of the sample that says where the database is.
+    fn of_database(&self, line: &str) -> Option<String> {
+        let database = self.database.as_ref()?;
+        let text = line.trim_start();
+        if text.ends_with("# replace: address of orders-db") {
+            Some(format!("address: {}", database.address()))
+        } else if text.starts_with("server_ca: ") {
+            Some(format!("server_ca: {}", serde_json::Value::from(database.ca_pem())))
+        } else {
+            None
+        }
     }
 }

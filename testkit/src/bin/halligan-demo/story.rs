@@ -9,22 +9,25 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::cast::{Cast, TEAM, enrol_everybody};
+use crate::database;
 use crate::people::{Person, find, id};
 use crate::place::{Layout, Place, StoreKind};
 
 /// Says what happens and how long it took.
-struct Teller {
+pub struct Teller {
     since: Instant,
 }
 
 impl Teller {
-    fn done(&mut self, what: &str) {
+    /// One more thing is done.
+    pub fn done(&mut self, what: &str) {
         println!("  {:>7.2} s  {what}", self.since.elapsed().as_secs_f64());
         self.since = Instant::now();
     }
 }
 
-async fn eventually<T>(
+/// Waits until `probe` gives something.
+pub async fn eventually<T>(
     what: &str,
     within: Duration,
     mut probe: impl FnMut() -> Result<Option<T>>,
@@ -42,7 +45,7 @@ async fn eventually<T>(
 }
 
 /// Files an emergency request; gives the answer of the CLI.
-fn request(who: &Person, entitlement: &str, scenario: &str, more: &[&str]) -> Result<crate::people::Ran> {
+pub fn request(who: &Person, entitlement: &str, scenario: &str, more: &[&str]) -> Result<crate::people::Ran> {
     let mut arguments = vec![
         "request",
         entitlement,
@@ -59,7 +62,8 @@ fn request(who: &Person, entitlement: &str, scenario: &str, more: &[&str]) -> Re
     who.run(&arguments)
 }
 
-fn show(who: &Person, what: &str) -> Result<Value> {
+/// What `halligan show` says.
+pub fn show(who: &Person, what: &str) -> Result<Value> {
     who.run(&["show", what])?.ok()?.json()
 }
 
@@ -67,7 +71,7 @@ fn show(who: &Person, what: &str) -> Result<Value> {
 pub async fn play(layout: Layout, store: StoreKind, sample: &Path) -> Result<()> {
     let mut tell = Teller { since: Instant::now() };
     let mut place = Place::start(layout, store).await?;
-    tell.done("Halligan and two real SSH hosts are up");
+    tell.done("Halligan, two real SSH hosts and a real PostgreSQL are up");
     let mut cast = match enrol_everybody(&place, &place.catalog(sample)?, &TEAM).await {
         Ok(cast) => cast,
         Err(error) => bail!("{error:#}\n{}", place.log("server")),
@@ -86,6 +90,7 @@ async fn scenes(place: &mut Place, cast: &mut Cast, tell: &mut Teller) -> Result
     let first = two_approvers(place, cast, tell).await?;
     at_once_and_bypass(place, cast, tell).await?;
     work(place, cast, tell, &first.grant).await?;
+    database::scene(place, cast, tell, &first.incident).await?;
     extension(cast, tell, &first.grant).await?;
     if place.layout == Layout::Three {
         control_away(place, cast, tell).await?;
@@ -386,7 +391,8 @@ async fn give_back(place: &Place, cast: &mut Cast, tell: &mut Teller, grant: &st
     Ok(())
 }
 
-async fn proof(who: &Person, grant: &str) -> Result<()> {
+/// Waits for the proof of a grant.
+pub async fn proof(who: &Person, grant: &str) -> Result<()> {
     eventually("the revocation proof", Duration::from_secs(90), || {
         let found = show(who, grant)?;
         if find(&found, "state").as_deref() != Some("revoked") {

@@ -1,0 +1,156 @@
+//! The database in the story: two approvers, the stock `psql`, a change of the schema that waits for a second person, and the
+//! proof that the user is gone.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::cast::Cast;
+use crate::people::{Ran, find, id};
+use crate::place::Place;
+use crate::story::{Teller, eventually, proof, request, show};
+
+const ENTITLEMENT: &str = "orders-db/operate";
+
+/// Everything that happens in the database.
+pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &str) -> Result<()> {
+    let more = ["--for", "20m", "--why-not-lower", "rows must be corrected", "--incident", incident];
+    let mut filed = request(cast.person("anna")?, ENTITLEMENT, "db-locked", &more)?;
+    if filed.code != 0 {
+        let totp = cast.person_mut("anna")?.code().await?;
+        let more = [&more[..], &["--totp", &totp]].concat();
+        filed = request(cast.person("anna")?, ENTITLEMENT, "db-locked", &more)?;
+    }
+    let wanted = id(&filed.ok()?.json()?, "req_").context("the request has no id")?;
+    for who in ["carla", "dmitri"] {
+        cast.person_mut(who)?
+            .run_with_code(&["approve", &wanted, "--reason", "rows are stuck"])
+            .await?
+            .ok()?;
+    }
+    let anna = cast.person("anna")?;
+    let grant = eventually("the grant of the database", Duration::from_secs(15), || {
+        let grant = id(&show(anna, &wanted)?, "grt_");
+        let active =
+            |grant: &String| Ok::<_, anyhow::Error>(show(anna, grant)?.to_string().contains("\"active\""));
+        Ok(match grant {
+            Some(grant) if active(&grant)? => Some(grant),
+            _ => None,
+        })
+    })
+    .await?;
+    let made = anna.run(&["password", ENTITLEMENT])?.ok()?.json()?;
+    let password = find(&made, "password").context("no connect password was made")?;
+    let psql = Psql { place, password };
+    let seen = eventually("psql", Duration::from_secs(15), || {
+        let run = psql.run("SELECT 'there are ' || count(*) || ' orders' FROM orders")?;
+        Ok((run.code == 0).then_some(run))
+    })
+    .await;
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(error) => bail!("{error:#}: {}", psql.run("SELECT 1")?.err),
+    };
+    if !seen.out.contains("there are 1000 orders") {
+        bail!("psql saw something else: {} {}", seen.out, seen.err);
+    }
+    psql.run("UPDATE orders SET cents = cents + 1 WHERE id <= 10")?.ok().context("an update")?;
+    tell.done("psql through the gateway: anna reads and corrects rows as a user of her own");
+    refused(place, &psql)?;
+    tell.done("refused: the same password directly at the server, a change of rights, a wrong password");
+    second_person(cast, &psql).await?;
+    tell.done("a change of the schema waited until carla had read and allowed that one statement");
+    let anna = cast.person("anna")?;
+    anna.run(&["give-back", &grant])?.ok()?;
+    proof(anna, &grant).await?;
+    let database = place.database.as_ref().context("the database is missing")?;
+    let left =
+        database.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'halligan\\_grt%'")?;
+    if left.trim() != "0" {
+        bail!("{left} users are left at the server");
+    }
+    if psql.run("SELECT 1")?.code == 0 {
+        bail!("psql got in after the end");
+    }
+    tell.done(
+        "given back, and proved at the server: no user, no backend, nothing owned; the direct way is shut",
+    );
+    Ok(())
+}
+
+/// What must not work.
+fn refused(place: &Place, psql: &Psql<'_>) -> Result<()> {
+    let database = place.database.as_ref().context("the database is missing")?;
+    let directly = psql.at(database.address().port(), "SELECT 1")?;
+    if directly.code == 0 {
+        bail!("the connect password opens the server itself");
+    }
+    psql.run("GRANT SELECT ON orders TO PUBLIC")?.refused("")?;
+    let wrong = Psql { place, password: "0".repeat(32) };
+    if wrong.run("SELECT 1")?.code == 0 {
+        bail!("a wrong password got in");
+    }
+    Ok(())
+}
+
+/// `ALTER TABLE` is held; somebody else lets that one pass.
+async fn second_person(cast: &mut Cast, psql: &Psql<'_>) -> Result<()> {
+    let mut held = psql.command(psql.place.psql, "CREATE TABLE corrections (id BIGINT, why TEXT)");
+    let held = held.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let carla = cast.person("carla")?;
+    let (session, number) = eventually("the held statement", Duration::from_secs(20), || {
+        let found = carla.run(&["statements", "list"])?.ok()?.json()?;
+        let number = number_of(&found);
+        Ok(id(&found, "ses_").zip(number))
+    })
+    .await?;
+    cast.person_mut("carla")?
+        .run_with_code(&["statements", "allow", &session, &number, "--reason", "read, a new table only"])
+        .await?
+        .ok()?;
+    let output = held.wait_with_output()?;
+    if !output.status.success() {
+        bail!("the held statement did not pass: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn number_of(found: &Value) -> Option<String> {
+    match found {
+        Value::Array(items) => items.iter().find_map(number_of),
+        Value::Object(map) => map
+            .get("hold")
+            .and_then(Value::as_u64)
+            .map(|number| number.to_string())
+            .or_else(|| map.values().find_map(number_of)),
+        _ => None,
+    }
+}
+
+/// The stock client with a connect password.
+struct Psql<'a> {
+    place: &'a Place,
+    password: String,
+}
+
+impl Psql<'_> {
+    fn command(&self, port: u16, sql: &str) -> Command {
+        let mut command = Command::new("psql");
+        command
+            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .arg(format!(
+                "host=127.0.0.1 port={port} dbname=orders user=operate+orders-db sslmode=require connect_timeout=10"
+            ))
+            .env("PGPASSWORD", &self.password)
+            .stdin(Stdio::null());
+        command
+    }
+    fn at(&self, port: u16, sql: &str) -> Result<Ran> {
+        Ok(Ran::of(self.command(port, sql).output()?))
+    }
+    fn run(&self, sql: &str) -> Result<Ran> {
+        self.at(self.place.psql, sql)
+    }
+}
