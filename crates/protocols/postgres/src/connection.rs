@@ -106,7 +106,8 @@ async fn begin(shared: &Shared, socket: Socket, whence: Whence, from: &ClientCon
     };
     let secret = matches!(leg, Leg::Tls(_));
     let mut out = BytesMut::new();
-    if !secret && !(shared.config.plain_from_here && whence.is_local()) {
+    let may_be_plain = shared.config.plain_from_here && whence.is_local();
+    if !(secret || may_be_plain) {
         let text = "this gateway takes connections inside TLS only: connect with sslmode=verify-full";
         Writer(&mut out).error(Severity::Fatal, "28000", text, None);
         let _gone = leg.send(&mut out).await;

@@ -16,6 +16,7 @@ mod certificate;
 pub mod classify;
 pub mod codec;
 mod connection;
+mod door;
 mod guard;
 mod lexer;
 pub mod listener;
@@ -30,4 +31,5 @@ mod startup;
 mod upstream;
 
 pub use certificate::CertificateError;
+pub use door::Door;
 pub use listener::{ListenError, PostgresConfig, PostgresListener};

@@ -238,7 +238,7 @@ async fn authenticate(
     }
 }
 
-async fn next(
+pub(crate) async fn next(
     leg: &mut Leg,
     scanner: &mut ServerScanner,
     read: &mut BytesMut,
@@ -280,6 +280,11 @@ fn parameters<'a>(
 }
 
 impl Way {
+    /// To an address that shows a certificate for this name which these settings accept.
+    pub(crate) const fn new(address: String, name: ServerName<'static>, tls: Arc<ClientConfig>) -> Self {
+        Self { address, name, tls }
+    }
+
     fn to(session: &Session) -> Result<Self, Unreachable> {
         let target = &session.lease().target;
         let settings =
@@ -294,7 +299,7 @@ impl Way {
         Ok(Self { address: target.address.clone(), name, tls })
     }
 
-    async fn open(&self) -> Result<Leg, Unreachable> {
+    pub(crate) async fn open(&self) -> Result<Leg, Unreachable> {
         let stream = TcpStream::connect(&self.address).await?;
         let mut socket = Socket::tcp(stream)?;
         let mut out = BytesMut::new();

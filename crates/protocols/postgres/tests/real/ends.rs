@@ -129,3 +129,21 @@ async fn a_target_that_goes_or_does_not_let_us_in_is_said() {
     let error = world.sql("SELECT 1").await.unwrap_err();
     assert!(error.contains("certificate"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_stops_says_so() {
+    let world = World::new().await;
+    let mut psql = talking(world.program("psql"));
+    say(&mut psql, "SELECT 1;\n").await;
+    world.direct_until(BACKENDS, "1", Duration::from_secs(10)).await;
+    world.shutdown.cancel();
+    world
+        .told(|event| matches!(event, NodeEvent::SessionEnded { reason, .. } if reason == "gateway_stopping"))
+        .await;
+    say(&mut psql, "SELECT 2;\n").await;
+    let output = ended(psql, Duration::from_secs(5)).await;
+    let said = text(&output.stderr);
+    assert!(said.contains("the gateway is being stopped"), "{said}");
+    world.direct_until(BACKENDS, "0", Duration::from_secs(2)).await;
+    assert!(world.sql("SELECT 3").await.is_err());
+}

@@ -1,5 +1,13 @@
 //! PostgreSQL through a gateway: real clients, a real server, the real engine between them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 mod clients;
 mod ends;
 mod flood;

@@ -97,10 +97,13 @@ impl Handler for Control {
     }
 }
 
+/// Name, client key and server key.
+type User = (String, [u8; 32], [u8; 32]);
+
 /// Makes database users as the real one does: a LOGIN role in the group, by its verifier alone.
 pub struct Connector {
     target: Arc<PostgresTarget>,
-    made: tokio::sync::Mutex<Option<(String, [u8; 32], [u8; 32])>>,
+    made: tokio::sync::Mutex<Option<User>>,
     pub renewed: std::sync::atomic::AtomicU32,
     pub ended: Mutex<Vec<SessionId>>,
     /// What the role may beside its group's rights.
@@ -143,7 +146,7 @@ impl Handler for Connector {
 }
 
 impl Connector {
-    fn make(&self, lease: &Lease, peer: &PeerInfo) -> (String, [u8; 32], [u8; 32]) {
+    fn make(&self, lease: &Lease, peer: &PeerInfo) -> User {
         let (mut client_key, mut server_key, mut salt) = ([0; 32], [0; 32], [0; 16]);
         getrandom::fill(&mut client_key).unwrap();
         getrandom::fill(&mut server_key).unwrap();
@@ -332,11 +335,6 @@ impl World {
             _ => None,
         };
         self.control.events().into_iter().filter_map(opened).next_back().unwrap()
-    }
-
-    pub async fn kill_last(&self, why: &str) {
-        let before = self.told_of_session().await;
-        self.kill(before, why).await;
     }
 
     pub async fn kill(&self, session: SessionId, why: &str) {

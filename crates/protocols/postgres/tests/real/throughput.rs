@@ -107,7 +107,7 @@ async fn throughput_beside_direct() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "says little in a debug build"]
 async fn throughput_idle_sessions_cost_little_memory() {
-    const SESSIONS: usize = 90;
+    const SESSIONS: usize = 60;
     let world = World::new().await;
     world.sql("SELECT 1").await.unwrap();
     let before = resident();
