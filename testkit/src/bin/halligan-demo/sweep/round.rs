@@ -37,7 +37,7 @@ pub struct Story {
 
 /// Plays it and checks what must hold.
 pub async fn play(stage: &mut Stage, round: &Round) -> Result<()> {
-    let responder = if round.number % 2 == 0 { "ben" } else { "anna" };
+    let responder = if round.number.is_multiple_of(2) { "ben" } else { "anna" };
     let mut story = Story {
         responder,
         tag: format!("round-{}-{}", round.number, std::process::id()),
