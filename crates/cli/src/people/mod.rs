@@ -5,6 +5,7 @@
 
 mod ask;
 mod catalog;
+mod connect;
 mod decide;
 mod desk;
 mod doctor;
@@ -124,6 +125,10 @@ pub enum Verb {
     Doctor,
     /// Opens a session with the stock `ssh`.
     Ssh(ssh::Ssh),
+    /// Opens a database with the stock `psql`.
+    Psql(connect::Psql),
+    /// Keeps a private socket open by which any tool reaches a database without a password.
+    Connect(connect::Connect),
     /// Prints the lines for `~/.ssh/config` by which plain `ssh role+system@halligan` works.
     SshConfig,
     /// Makes a password for tools that know neither keys nor certificates: for one login, or for a database's connections.
@@ -178,6 +183,8 @@ async fn carry_out(verb: Verb, desk: &Desk) -> anyhow::Result<ExitCode> {
         Verb::Evidence(evidence) => evidence.run(desk).await?,
         Verb::Verify(verify) => return verify.run(desk),
         Verb::Nodes(nodes) => nodes.run(desk).await?,
+        Verb::Psql(psql) => return psql.run(desk).await,
+        Verb::Connect(connect) => connect.run(desk).await?,
         Verb::Doctor => return doctor::run(desk).await,
         Verb::Ssh(ssh) => return ssh.run(desk).await,
         Verb::SshConfig => ssh::config(desk).await?,

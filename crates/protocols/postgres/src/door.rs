@@ -3,7 +3,7 @@
 //! bytes. The connect password is in this process' memory only.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -35,7 +35,7 @@ pub struct Door {
     login: String,
     /// Which database a tool gets that names none.
     database: String,
-    password: Secret,
+    password: RwLock<Secret>,
 }
 
 impl Door {
@@ -54,8 +54,15 @@ impl Door {
         let name = host.ok_or_else(|| format!("{address} is no address; it has no port"))?;
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("{address} is neither a name nor an address with a port"))?;
-        let tls = client_config(certificate).map_err(|_| "the gateway's certificate cannot be read".to_owned())?;
-        Ok(Self { way: Way::new(address.to_owned(), name, Arc::new(tls)), login, database, password })
+        let tls =
+            client_config(certificate).map_err(|_| "the gateway's certificate cannot be read".to_owned())?;
+        let way = Way::new(address.to_owned(), name, Arc::new(tls));
+        Ok(Self { way, login, database, password: RwLock::new(password) })
+    }
+
+    /// Logs in with another password from now on: each is good for new connections for minutes only.
+    pub fn renew(&self, password: Secret) {
+        *self.password.write().unwrap_or_else(PoisonError::into_inner) = password;
     }
 
     /// Lets tools of the same user in until the listener fails. Each connection is one session at the gateway.
@@ -139,7 +146,9 @@ impl Door {
             all.push(("database", &self.database));
         }
         for (name, value) in &startup.parameters {
-            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { continue };
+            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+                continue;
+            };
             if name != "user" && !(name == "database" && value.is_empty()) {
                 all.push((name, value));
             }
@@ -175,12 +184,13 @@ impl Door {
                     first = Some(begun);
                 }
                 Authentication::SaslContinue { data } => {
-                    let begun = first.take().ok_or(Unreachable::Method("to go on with what has not begun"))?;
+                    let begun =
+                        first.take().ok_or(Unreachable::Method("to go on with what has not begun"))?;
                     let salt = salt_of(&data)?;
-                    let client_key = client_key_of_password(&self.password, &salt);
-                    let keys = ScramKeys::from_password(&self.password, &salt);
-                    let keys =
-                        ClientKeys { client_key: client_key.expose(), server_key: &keys.server_key };
+                    let password = self.password.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    let client_key = client_key_of_password(&password, &salt);
+                    let keys = ScramKeys::from_password(&password, &salt);
+                    let keys = ClientKeys { client_key: client_key.expose(), server_key: &keys.server_key };
                     let proof = begun.prove(&data, keys)?;
                     Writer(&mut out).sasl_response(&proof.message);
                     sent = Some(proof);

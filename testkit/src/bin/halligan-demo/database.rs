@@ -57,6 +57,12 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
         bail!("psql saw something else: {} {}", seen.out, seen.err);
     }
     psql.run("UPDATE orders SET cents = cents + 1 WHERE id <= 10")?.ok().context("an update")?;
+    let wrapped = ["psql", ENTITLEMENT, "-X", "-A", "-t", "-c", "SELECT 'nobody typed a password'"];
+    let anna = cast.person("anna")?;
+    let run = Ran::of(anna.command()?.args(wrapped).output()?).ok().context("halligan psql")?;
+    if !run.out.contains("nobody typed a password") {
+        bail!("halligan psql said something else: {}", run.out);
+    }
     tell.done("psql through the gateway: anna reads and corrects rows as a user of her own");
     refused(place, &psql)?;
     tell.done("refused: the same password directly at the server, a change of rights, a wrong password");

@@ -1,0 +1,194 @@
+//! Into a database with any tool and without a password: a Unix socket in a private folder, behind which this process logs
+//! in at the gateway. The password never leaves its memory: no argument, environment or file holds it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use halligan_client::Client;
+use halligan_client::types::ConnectPassword;
+use halligan_core::ids::EntitlementName;
+use halligan_protocol_postgres::Door;
+use halligan_session::Secret;
+use tokio::net::UnixListener;
+
+use super::desk::Desk;
+use super::failure::said;
+use crate::output::printable;
+use crate::server::postgres_listener::POSTGRES;
+
+/// The name that libpq looks for in the folder.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// The password is made anew well before it dies.
+const RENEW_EVERY: Duration = Duration::from_secs(8 * 60);
+
+/// Opens a session with the stock `psql`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Everything after SYSTEM/ROLE goes to psql. Put -- before options that halligan has too, such as -o."
+)]
+pub struct Psql {
+    /// Where to; you hold an active grant of it.
+    #[arg(value_name = "SYSTEM/ROLE")]
+    entitlement: EntitlementName,
+    /// The database, if the entitlement opens several.
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Options for psql.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PSQL ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+/// Keeps a socket open for pg_dump, drivers and graphical tools, until it is interrupted.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// Where to; you hold an active grant of it.
+    #[arg(value_name = "SYSTEM/ROLE")]
+    entitlement: EntitlementName,
+    /// The database, if the entitlement opens several.
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+}
+
+/// What tools connect to.
+struct Opened {
+    folder: tempfile::TempDir,
+    database: String,
+    login: String,
+    door: Arc<Door>,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Psql {
+    /// Runs `psql` to its end, and ends as it did.
+    pub async fn run(self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        let client = desk.client()?;
+        let opened = open(&client, &self.entitlement, self.database.as_deref()).await?;
+        let mut psql = tokio::process::Command::new("psql");
+        psql.arg("-h").arg(opened.folder.path()).args(["-p", "5432", "-U", &opened.login]);
+        psql.args(["-d", &opened.database]).args(&self.arguments);
+        // Ctrl-C is for psql: it cancels the statement.
+        let _ours = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+            .context("failed to watch for signals")?;
+        let mut running = psql.spawn().map_err(|error| {
+            said(format!("failed to start psql: {error}"), "install the PostgreSQL client")
+        })?;
+        let status = tokio::select! {
+            status = running.wait() => status.context("failed to wait for psql")?,
+            error = renew(&client, &self.entitlement, &opened.door) => return Err(error),
+        };
+        opened.serving.abort();
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    }
+}
+
+impl Connect {
+    /// Says how to connect, and keeps the door open.
+    pub async fn run(self, desk: &Desk) -> anyhow::Result<()> {
+        let client = desk.client()?;
+        let opened = open(&client, &self.entitlement, self.database.as_deref()).await?;
+        let folder = opened.folder.path().display().to_string();
+        let line = format!(
+            "host={folder} port=5432 dbname={} user={}",
+            printable(&opened.database),
+            printable(&opened.login)
+        );
+        let told = serde_json::json!({
+            "host": folder, "port": 5432, "database": opened.database, "user": opened.login, "connection": line,
+        });
+        desk.print(&told, |_| {
+            format!("{line}\n\nfor example: psql \"{line}\"\n             pg_dump -h {folder} -U {} {}\n\nCtrl-C closes it.",
+                printable(&opened.login), printable(&opened.database))
+        })?;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => Ok(()),
+            error = renew(&client, &self.entitlement, &opened.door) => Err(error),
+            served = opened.serving => {
+                served.context("the socket closed")?.context("the socket closed")?;
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn password(client: &Client, entitlement: &EntitlementName) -> anyhow::Result<ConnectPassword> {
+    client.connect_password(entitlement).await.with_context(|| format!("failed to open {entitlement}"))
+}
+
+async fn open(
+    client: &Client,
+    entitlement: &EntitlementName,
+    wanted: Option<&str>,
+) -> anyhow::Result<Opened> {
+    let made = password(client, entitlement).await?;
+    let database = match wanted {
+        Some(wanted) if made.databases.iter().any(|name| name == wanted) => wanted.to_owned(),
+        Some(wanted) => {
+            return Err(said(
+                format!("{entitlement} does not open the database {}", printable(wanted)),
+                format!("choose one of: {}", made.databases.join(", ")),
+            ));
+        }
+        None => made.databases.first().cloned().unwrap_or_default(),
+    };
+    let gateways = client.gateways().await.context("failed to ask where the gateways are")?;
+    let at = gateways
+        .into_iter()
+        .filter(|gateway| made.gateways.contains(&gateway.name))
+        .find_map(|mut gateway| gateway.listeners.remove(POSTGRES))
+        .ok_or_else(|| {
+            said(
+                "failed to find a gateway that lets database clients in",
+                "ask an administrator to set gateway.postgres_listen",
+            )
+        })?;
+    let certificate = at
+        .host_keys
+        .iter()
+        .find_map(|line| line.strip_prefix("certificate "))
+        .map(|base64| format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"))
+        .ok_or_else(|| {
+            said(
+                format!("the gateway at {} does not say which certificate it shows", printable(&at.address)),
+                "use `halligan password` and your own tool",
+            )
+        })?;
+    let secret = Secret::new(made.password.to_string());
+    let door = Door::new(&at.address, &certificate, made.login.clone(), database.clone(), secret);
+    let door = Arc::new(door.map_err(|why| said(why, "ask an administrator"))?);
+    let folder = private_folder()?;
+    let socket = folder.path().join(SOCKET);
+    let listener =
+        UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
+    let serving = tokio::spawn(Arc::clone(&door).serve(listener));
+    Ok(Opened { folder, database, login: made.login.clone(), door, serving })
+}
+
+/// Only its owner can enter it. It is removed at the end.
+fn private_folder() -> anyhow::Result<tempfile::TempDir> {
+    let runtime = PathBuf::from(format!("/run/user/{}", rustix::process::getuid().as_raw()));
+    let parent = if runtime.is_dir() { runtime } else { std::env::temp_dir() };
+    tempfile::Builder::new()
+        .prefix("halligan-")
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .context("failed to make a private folder")
+}
+
+/// Makes passwords for later connections. Ends only when there is no access any more.
+async fn renew(client: &Client, entitlement: &EntitlementName, door: &Door) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        match password(client, entitlement).await {
+            Ok(made) => door.renew(Secret::new(made.password.to_string())),
+            // Open connections end by themselves; new ones are refused by the gateway.
+            Err(error) => tracing::debug!(%error, "no new password"),
+        }
+    }
+}
