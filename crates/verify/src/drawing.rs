@@ -20,7 +20,7 @@ pub(crate) struct Drawing {
     pub height: f64,
     pub bars: Vec<Bar>,
     pub marks: Vec<Mark>,
-    pub ticks: Vec<Mark>,
+    pub ticks: Vec<Tick>,
     pub left_out: usize,
 }
 
@@ -41,6 +41,14 @@ pub(crate) struct Mark {
     pub says: String,
 }
 
+/// A line through all rows, with its time.
+pub(crate) struct Tick {
+    pub x: f64,
+    /// How the time stands at the line (SVG `text-anchor`): the last one must not hang over the edge.
+    pub anchor: &'static str,
+    pub says: String,
+}
+
 /// Lays the timeline out.
 pub(crate) fn draw(story: &Story, incident: &Incident) -> Drawing {
     let last = story.leaves.iter().map(|(_, leaf)| leaf.at).max().unwrap_or(incident.opened_at);
@@ -52,7 +60,8 @@ pub(crate) fn draw(story: &Story, incident: &Incident) -> Drawing {
         (LEFT + part.clamp(0.0, 1.0) * (WIDTH - LEFT - 10.0)).round()
     };
     let mut bars = Vec::new();
-    let mut row = 1.0;
+    // The row above the bars is for what people did.
+    let mut row = 2.0;
     let mut bar = |kind, label: String, from: Time, to: Time| {
         let (from_x, to_x) = (x(from), x(to.max(from)));
         let says = format!("{label}, {from} to {to}");
@@ -96,8 +105,9 @@ pub(crate) fn draw(story: &Story, incident: &Incident) -> Drawing {
                 incident.opened_at.micros() + (end.micros() - incident.opened_at.micros()) / 4 * quarter,
             );
             let text = at.to_string();
-            Mark { x: x(at), y: 0.0, says: text.get(11..19).unwrap_or(&text).to_owned() }
+            let anchor = if quarter == 4 { "end" } else { "middle" };
+            Tick { x: x(at), anchor, says: text.get(11..19).unwrap_or(&text).to_owned() }
         })
         .collect();
-    Drawing { height: (bars.len() as f64 + 1.5) * ROW, bars, marks, ticks, left_out }
+    Drawing { height: (bars.len() as f64 + 2.5) * ROW, bars, marks, ticks, left_out }
 }

@@ -62,6 +62,7 @@ pub fn render(story: &Story, incident: IncidentId, created: Time) -> Result<Stri
         ("Mitigated".to_owned(), maybe(found.mitigated_at)),
         ("Closed".to_owned(), maybe(found.closed_at)),
     ];
+    facts.push(("In short".to_owned(), in_short(story)));
     facts.extend(found.links.iter().map(|link| ("Link".to_owned(), safe(link))));
     let page = Page {
         label: found.label(),
@@ -116,6 +117,24 @@ pub fn render(story: &Story, incident: IncidentId, created: Time) -> Result<Stri
     page.render()
 }
 
+/// What an auditor wants to know before anything else.
+fn in_short(story: &Story) -> String {
+    let world = &story.world;
+    let several = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let grants = world.grants.values();
+    let proven = grants.filter(|grant| matches!(grant.outcome, Some(ProofOutcome::Proven { .. }))).count();
+    let begun = world.grants.values().filter(|grant| grant.activated_at.is_some()).count();
+    let judged = world.reviews.values().filter(|review| review.judgement.is_some()).count();
+    format!(
+        "{}; {} that began, {proven} of all {} with their end PROVEN at the target; {}; {}, {judged} judged",
+        several(world.requests.len(), "request"),
+        several(begun, "grant"),
+        world.grants.len(),
+        several(world.sessions.len(), "session"),
+        several(world.reviews.len(), "review"),
+    )
+}
+
 fn request(request: &Request) -> Row {
     let mut facts = vec![
         ("Id", request.id.to_string()),
@@ -123,6 +142,8 @@ fn request(request: &Request) -> Row {
         ("For", request.beneficiary.to_string()),
         ("Mode", word(&request.mode)),
         ("Reason", safe(&request.reason)),
+        ("Why not lower", request.why_not_lower.as_deref().map_or_else(String::new, safe)),
+        ("Ticket", request.link.as_deref().map_or_else(String::new, safe)),
         ("Duration", request.duration.to_string()),
         ("Filed", request.filed_at.to_string()),
         ("State", word(&request.state)),
@@ -151,6 +172,7 @@ fn request(request: &Request) -> Row {
         }
         facts.push((verb, text));
     }
+    facts.retain(|(_, value)| !value.is_empty());
     Row { heading: request.entitlement.to_string(), facts }
 }
 
@@ -198,7 +220,7 @@ fn sessions(story: &Story) -> Vec<Row> {
             ("Login", safe(&session.login)),
             ("Opened", session.opened_at.to_string()),
             ("Ended", maybe(session.ended_at)),
-            ("Why", session.end_reason.as_deref().map_or_else(none, safe)),
+            ("Why", session.end_reason.as_deref().map_or_else(none, spaced)),
             ("Channels", session.channels.iter().map(|channel| safe(channel)).collect::<Vec<_>>().join("; ")),
             ("Recording", format!("{}, {}", session.recording.id, word(&session.recording.state))),
             ("SHA-256", safe(&session.recording.sha256)),
@@ -222,7 +244,9 @@ fn reviews(story: &Story) -> Vec<Row> {
             facts.push(("Grant too wide", yes(judgement.too_wide)));
             facts.push(("Approvals timely", yes(judgement.approvals_timely)));
             facts.push(("Prevention", safe(&judgement.prevention)));
-            facts.push(("Note", safe(&judgement.note)));
+            if !judgement.note.is_empty() {
+                facts.push(("Note", safe(&judgement.note)));
+            }
         }
         if let Some(deferral) = &review.deferral {
             facts.push((
@@ -255,9 +279,11 @@ fn lines(story: &Story) -> Vec<Line> {
             what: match &leaf.body {
                 LeafBody::Events { events } => events.iter().map(words).collect(),
                 LeafBody::CatalogApplied { version, .. } => vec![format!("catalog version {version}")],
-                LeafBody::Identity { what, person, .. } => vec![format!("{} {}", safe(what), safe(person))],
-                LeafBody::Node { what, node, .. } => vec![format!("node {} {}", safe(node), safe(what))],
-                LeafBody::Evidence { what, .. } => vec![format!("evidence {}", safe(what))],
+                LeafBody::Identity { what, person, .. } => {
+                    vec![format!("{}: {}", safe(person), spaced(what))]
+                }
+                LeafBody::Node { what, node, .. } => vec![format!("node {}: {}", safe(node), spaced(what))],
+                LeafBody::Evidence { what, .. } => vec![format!("evidence {}", spaced(what))],
                 LeafBody::Epoch { reason, .. } => vec![format!("new epoch: {}", safe(reason))],
             },
         })
@@ -277,7 +303,7 @@ fn words(event: &Event) -> String {
         }
         Event::PartTaken { person, part, .. } => format!("{person} takes part as {}", word(part)),
         Event::ChannelOpened { kind, detail, .. } => format!("channel {} {}", safe(kind), safe(detail)),
-        Event::SessionEnded { reason, .. } => format!("{name}: {}", safe(reason)),
+        Event::SessionEnded { reason, .. } => format!("{name}: {}", spaced(reason)),
         Event::GrantActivated { deadline, .. } => format!("{name}, until {deadline}"),
         Event::GrantExtended { deadline, .. } => format!("{name}, until {deadline}"),
         Event::GrantEnded { reason, .. } => format!("{name}: {}", word(reason)),
@@ -305,6 +331,11 @@ pub(crate) fn word(value: &impl serde::Serialize) -> String {
 /// template.
 pub(crate) fn safe(text: &str) -> String {
     escape(text).into_owned()
+}
+
+/// A name as it stands in a ledger, with spaces.
+fn spaced(text: &str) -> String {
+    safe(text).replace('_', " ")
 }
 
 fn none() -> String {
