@@ -24,6 +24,7 @@ async fn psql_works_and_every_statement_is_on_record() {
     let who = world.sql("SELECT session_user, current_setting('application_name')").await.unwrap();
     let (user, application) = who.split_once('|').unwrap();
     assert!(user.starts_with("halligan_") && user.ends_with("_gw-1"), "{user}");
+    world.all_told().await;
     assert_eq!(application, format!("halligan:{}", world.last_session().0));
     let error = world.sql("SELECT * FROM nowhere").await.unwrap_err();
     assert!(error.contains("relation \"nowhere\" does not exist"), "{error}");

@@ -328,7 +328,20 @@ impl World {
         assert_eq!(self.ask(request).await, Response::Ok);
     }
 
-    /// The last session that was opened.
+    /// Waits until control has been told of all that happened at the gateway.
+    pub async fn all_told(&self) {
+        let until = Instant::now() + Duration::from_secs(15);
+        loop {
+            let status = self.gateway.status();
+            if status.acknowledged >= status.ledger_size {
+                return;
+            }
+            assert!(Instant::now() < until, "control was not told");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The last session that was opened, as far as control was told.
     pub fn last_session(&self) -> (SessionId, RecordingId) {
         let opened = |event| match event {
             NodeEvent::SessionOpened { session, recording, .. } => Some((session, recording)),
@@ -362,6 +375,7 @@ impl World {
 
     /// Waits until the last session has ended and was stored, and reads what it recorded.
     pub async fn records(&self) -> Vec<RecordKind> {
+        self.all_told().await;
         let (session, recording) = self.last_session();
         self.told(
             |event| matches!(event, NodeEvent::SessionEnded { session: ended, .. } if *ended == session),

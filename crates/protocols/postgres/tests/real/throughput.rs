@@ -108,7 +108,11 @@ async fn throughput_beside_direct() {
 #[ignore = "says little in a debug build"]
 async fn throughput_idle_sessions_cost_little_memory() {
     const SESSIONS: usize = 60;
-    let world = World::new().await;
+    let world = World::with(Change {
+        options: Box::new(|options| options.most_sessions_per_person = 1000),
+        ..Change::default()
+    })
+    .await;
     world.sql("SELECT 1").await.unwrap();
     let before = resident();
     let mut all = Vec::new();
