@@ -17,6 +17,7 @@ mod reviews;
 mod sessions;
 mod sign_in;
 mod statements;
+mod status;
 mod tasks;
 mod watch;
 
@@ -86,6 +87,7 @@ pub(crate) fn collect() -> OpenApiRouter<Api> {
         .merge(nodes::routes())
         .merge(ledger::routes())
         .merge(metrics::routes())
+        .merge(status::routes())
         .merge(health::routes());
     OpenApiRouter::new().nest(BASE, all)
 }

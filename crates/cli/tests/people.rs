@@ -195,6 +195,26 @@ async fn from_the_first_enrolment_to_a_request_and_out_again() {
     let bad: Vec<&Value> =
         report.as_array().unwrap().iter().filter(|finding| finding["state"] == "fail").collect();
     assert!(bad.is_empty(), "{bad:?}");
+    // How the installation is concerns those who look after it; to anna nothing of it is said.
+    let seen =
+        |report: &Value, check: &str| report.as_array().unwrap().iter().any(|one| one["check"] == check);
+    assert!(!seen(&report, "signing"), "{report}");
+    let installation = cleo.json(&["doctor"]);
+    for check in
+        ["effects and alerts", "signing", "the server's disk", "gateway gw-1: disk", "connector con-1"]
+    {
+        assert!(seen(&installation, check), "{check}: {installation}");
+    }
+    let node = installation.as_array().unwrap().iter().find(|one| one["check"] == "connector con-1").unwrap();
+    assert_eq!(node["state"], "ok", "{node}");
+    assert!(node["detail"].as_str().unwrap().contains(" ms "), "{node}");
+    // The sample's routes have neither mail server nor secrets here: one word of it each, and a test says the same.
+    let alerts = installation.as_array().unwrap().iter().find(|one| one["check"] == "alerts").unwrap();
+    assert_eq!(alerts["state"], "warn", "{alerts}");
+    let tested = cleo.run(&["doctor", "--send-test-alert"]);
+    assert_eq!(tested.status.code(), Some(1), "{tested:?}");
+    assert!(String::from_utf8_lossy(&tested.stdout).contains("FAIL  route "), "{tested:?}");
+    assert!(anna.fails(1, &["doctor", "--send-test-alert"]).contains("office"));
     assert!(anna.says(&["ssh-config"]).contains("StrictHostKeyChecking yes"));
     // Without a grant the gateway refuses the stock client, politely and at once.
     let refused = anna.run(&["ssh", "shop-host/operate", "true"]);

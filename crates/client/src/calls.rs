@@ -367,6 +367,14 @@ impl Client {
         self.get(&paged("catalog/systems", None, paging)).await
     }
     /// Nodes.
+    pub async fn status(&self) -> Answer<StatusView> {
+        self.get("status").await
+    }
+    /// Sends a test alert over one route, or over all.
+    pub async fn test_alerts(&self, route: Option<&str>) -> Answer<Vec<AlertTested>> {
+        self.post("alerts/test", &AlertTest { route: route.map(str::to_owned) }).await
+    }
+    /// Nodes that joined.
     pub async fn nodes(&self) -> Answer<Vec<NodeView>> {
         self.get("nodes").await
     }

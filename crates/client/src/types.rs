@@ -967,6 +967,79 @@ bodies! {
         #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
         confirmers: Vec<PersonId>,
     }
+    /// `GET /status`.
+    StatusView {
+        /// Effects and alerts that wait to be done.
+        outbox: u64,
+        /// Age of the oldest of them; `0s` for none.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        outbox_age: Span,
+        /// Leaves that no checkpoint covers yet.
+        unsigned_leaves: u64,
+        /// Age of the oldest of them; `0s` for none. More than some seconds: the sequencer stands still.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        unsigned_age: Span,
+        /// Bytes free in control's folder.
+        disk_free: u64,
+        /// This node's clock is too far off the database's: it decides nothing.
+        clock_is_bad: bool,
+        /// Alerts since its start that no route took.
+        alerts_unrouted: u64,
+        /// What keeps alerts from leaving, in sentences.
+        alert_problems: Vec<String>,
+        /// Nodes that were not expelled.
+        nodes: Vec<NodeStatus>,
+    }
+    /// How a node is.
+    NodeStatus {
+        /// Its name.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        name: Name,
+        /// `gateway` or `connector`.
+        role: String,
+        /// Its site.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        site: Name,
+        /// It is connected to the node that answers.
+        connected: bool,
+        /// When it was heard last, since the answering node started.
+        #[cfg_attr(feature = "schema", schema(value_type = Option<i64>))]
+        last_contact: Option<Time>,
+        /// What it said just now; none if it did not answer.
+        answer: Option<NodeAnswer>,
+    }
+    /// What a node says of itself.
+    NodeAnswer {
+        /// Version of its program.
+        version: String,
+        /// Its clock minus the server's, in microseconds.
+        clock_offset_micros: i64,
+        /// Live sessions.
+        sessions: u64,
+        /// Leases held.
+        leases: u64,
+        /// Recordings that wait for the server.
+        recordings_to_send: u64,
+        /// Bytes free in its folder.
+        disk_free: u64,
+        /// What a person should know, in sentences.
+        warnings: Vec<String>,
+    }
+    /// `POST /alerts/test`.
+    AlertTest {
+        /// A route of the catalog, or `person:NAME`; all routes if not said.
+        #[serde(default)]
+        route: Option<String>,
+    }
+    /// What became of a test alert.
+    AlertTested {
+        /// Over which route.
+        route: String,
+        /// To whom; none if the route could not be used at all.
+        to: Option<String>,
+        /// Why it did not arrive.
+        error: Option<String>,
+    }
     /// `GET /ready`.
     Ready {
         /// It takes work.

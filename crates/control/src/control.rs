@@ -198,6 +198,11 @@ impl Control {
         *self.0.alerts.write().unwrap_or_else(PoisonError::into_inner) = Some(sink);
     }
 
+    /// Who delivers alerts, if anybody.
+    pub fn alert_sink(&self) -> Option<Arc<dyn AlertSink>> {
+        self.0.alerts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Counts something for metrics.
     pub fn count(&self, what: &'static str) {
         *self.0.counts.write().unwrap_or_else(PoisonError::into_inner).entry(what).or_insert(0) += 1;

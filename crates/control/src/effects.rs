@@ -34,6 +34,19 @@ pub trait AlertSink: Send + Sync + 'static {
         id: &'a str,
         alert: &'a Dispatch,
     ) -> BoxFuture<'a, Result<(), String>>;
+    /// What would keep alerts from leaving, as things stand.
+    fn problems(&self) -> BoxFuture<'_, Vec<String>>;
+    /// Sends a test over one route, at once and once; `by` is who asks for it.
+    fn test<'a>(&'a self, route: &'a str, by: &'a str) -> BoxFuture<'a, Result<Vec<Tested>, String>>;
+}
+
+/// What became of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tested {
+    /// To whom it went.
+    pub to: String,
+    /// Why it did not arrive.
+    pub error: Option<String>,
 }
 
 /// An alert on its way out.
@@ -159,7 +172,12 @@ async fn spread(control: &Control, row: &Claimed) -> Result<(), Undone> {
     let sink = control.0.alerts.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let Some(sink) = sink else { return Ok(()) };
     let mut outbox = Vec::new();
-    for route in sink.routes(&alert) {
+    let routes = sink.routes(&alert);
+    if routes.is_empty() {
+        // Said once, at the start and by `halligan doctor`, as what it is: something to be set up.
+        control.count("alerts_unrouted");
+    }
+    for route in routes {
         let body = bytes(&Delivery { route: route.clone(), alert: alert.clone(), at: errand.at })?;
         outbox.push(OutboxRow {
             id: format!("{}/{route}", row.id),
@@ -430,6 +448,12 @@ pub fn no_alerts() -> Arc<dyn AlertSink> {
             _: &'a Dispatch,
         ) -> BoxFuture<'a, Result<(), String>> {
             Box::pin(async { Ok(()) })
+        }
+        fn problems(&self) -> BoxFuture<'_, Vec<String>> {
+            Box::pin(async { Vec::new() })
+        }
+        fn test<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Vec<Tested>, String>> {
+            Box::pin(async { Ok(Vec::new()) })
         }
     }
     Arc::new(Nobody)

@@ -28,6 +28,7 @@ pub mod recordings;
 pub mod roster;
 pub mod run;
 pub mod sequencer;
+pub mod status;
 pub mod timers;
 pub mod views;
 pub mod witness;

@@ -67,9 +67,20 @@ pub struct Nodes {
     reports: tokio::sync::Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
     /// Recordings that are coming in: session and digest as announced.
     announced: RwLock<HashMap<RecordingId, (SessionId, String)>>,
+    /// When each was heard last, in this run.
+    heard: RwLock<HashMap<Name, Time>>,
 }
 
 impl Nodes {
+    /// A node has said something.
+    pub(crate) fn heard(&self, name: &Name, at: Time) {
+        self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), at);
+    }
+    /// When it was heard last, in this run.
+    pub(crate) fn last_heard(&self, name: &Name) -> Option<Time> {
+        self.heard.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
     /// All connected nodes.
     pub fn all(&self) -> Vec<Peer> {
         self.peers
@@ -331,6 +342,7 @@ struct FromNodes(Control);
 impl Handler for FromNodes {
     fn handle<'a>(&'a self, peer: &'a PeerInfo, request: Request) -> BoxFuture<'a, Response> {
         Box::pin(async move {
+            self.0.0.nodes.heard(&peer.name, self.0.now());
             match self.answer(peer, request).await {
                 Ok(response) => response,
                 Err(error) => Response::error(chain(&error)),

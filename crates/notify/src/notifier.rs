@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use halligan_control::catalog::CatalogHead;
 use halligan_control::clock::{Clock as _, SystemClock};
-use halligan_control::effects::{AlertSink, Dispatch};
+use halligan_control::effects::{AlertSink, Dispatch, Tested};
 use halligan_core::catalog::{Catalog, RouteTarget, Who, WhoContext};
 use halligan_core::effect::{Alert, AlertKind};
 use halligan_core::ids::{Name, PersonId};
@@ -139,16 +139,9 @@ impl AlertSink for Notifier {
             }
             match &route.to {
                 RouteTarget::Webhook { .. } => webhooks.push(name.to_string()),
-                RouteTarget::Mail(_) if self.0.mailer.is_none() => {
-                    tracing::error!(route = %name, kind, "no mail server is configured: this route reaches nobody");
-                }
-                RouteTarget::Mail(who) => {
-                    let found = reached(catalog, who, beneficiary(alert), now);
-                    if found.is_empty() {
-                        tracing::error!(route = %name, kind, "nobody on this route has a mail address now");
-                    }
-                    people.extend(found);
-                }
+                // Said at the start, by `problems`: not again with every alert.
+                RouteTarget::Mail(_) if self.0.mailer.is_none() => {}
+                RouteTarget::Mail(who) => people.extend(reached(catalog, who, beneficiary(alert), now)),
             }
         }
         let mail = people.into_iter().filter(|_| self.0.mailer.is_some()).map(|id| format!("{PERSON}{id}"));
@@ -163,6 +156,17 @@ impl AlertSink for Notifier {
         alert: &'a Dispatch,
     ) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(self.0.deliver(route, id, alert))
+    }
+
+    fn problems(&self) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(Self::problems(self))
+    }
+
+    fn test<'a>(&'a self, route: &'a str, by: &'a str) -> BoxFuture<'a, Result<Vec<Tested>, String>> {
+        Box::pin(async move {
+            let done = self.send_test(route, by).await.map_err(|error| crate::error::chain(&error))?;
+            Ok(done.into_iter().map(|one| Tested { to: one.to, error: one.error }).collect())
+        })
     }
 }
 

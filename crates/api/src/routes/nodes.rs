@@ -22,7 +22,17 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(expel))
 }
 
-const fn word(role: Role) -> &'static str {
+/// Who may see how nodes are.
+pub const KEEPERS: [OfficeName; 5] = [
+    OfficeName::CloudAdministrator,
+    OfficeName::SecurityOfficer,
+    OfficeName::PlatformOwner,
+    OfficeName::IncidentLead,
+    OfficeName::Auditor,
+];
+
+/// A role's word.
+pub const fn word(role: Role) -> &'static str {
     match role {
         Role::Control => "control",
         Role::Gateway => "gateway",
@@ -52,14 +62,7 @@ async fn gateways(
 /// Nodes that joined.
 #[utoipa::path(get, path = "/nodes", tag = "nodes", responses((status = 200, body = Vec<NodeView>)))]
 async fn list(State(api): State<Api>, Reader(caller): Reader) -> Result<Json<Vec<NodeView>>, ApiError> {
-    let keepers = [
-        OfficeName::CloudAdministrator,
-        OfficeName::SecurityOfficer,
-        OfficeName::PlatformOwner,
-        OfficeName::IncidentLead,
-        OfficeName::Auditor,
-    ];
-    if !api.viewer(&caller).holds(&keepers) {
+    if !api.viewer(&caller).holds(&KEEPERS) {
         return Err(ApiError::not_allowed("to see nodes takes the office of somebody who looks after them"));
     }
     let mut nodes = Vec::new();

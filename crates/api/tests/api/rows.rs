@@ -35,6 +35,7 @@ pub fn rows(world: &World) -> Vec<Row> {
     let words = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let ghost = "chg_00000000000000000000000000";
     vec![
+        post("/alerts/test", "/alerts/test".into(), nothing.clone()),
         post(
             "/api-tokens",
             "/api-tokens".into(),
@@ -239,6 +240,7 @@ pub fn rows(world: &World) -> Vec<Row> {
             serde_json::json!({"openssh": KEY, "label": "laptop", "totp": "{totp}"}),
         ),
         post("/ssh-keys/remove", "/ssh-keys/remove".into(), serde_json::json!({"openssh": KEY})),
+        get("/status", "/status".into()),
         post("/step-up", "/step-up".into(), totp.clone()),
         get("/statements", "/statements".into()),
         get("/tasks", "/tasks".into()),

@@ -326,3 +326,27 @@ async fn a_connect_password_needs_a_grant_and_a_live_check_an_office() {
     assert_eq!(gone.status(), Some(404));
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_look_after_it_see_what_waits_and_how_nodes_are() {
+    let prepared = Prepared::make().await;
+    let world = prepared.open().await;
+    let status = client(&world, "cleo").status().await.unwrap();
+    assert!(status.disk_free > 0 && !status.clock_is_bad);
+    // Nobody works the outbox of this world: what it has decided waits.
+    assert!(status.outbox > 0, "{status:?}");
+    assert_eq!(status.nodes.len(), 1);
+    let node = &status.nodes[0];
+    assert_eq!((node.name.as_str(), node.connected, node.last_contact), ("gw-1", false, None));
+    assert!(node.answer.is_none());
+    // The sequencer of this world runs: what is new is signed soon.
+    for _ in 0..200 {
+        let status = client(&world, "cleo").status().await.unwrap();
+        if status.unsigned_leaves == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!(client(&world, "cleo").status().await.unwrap().unsigned_leaves, 0);
+    world.stop().await;
+}

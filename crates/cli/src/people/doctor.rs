@@ -3,6 +3,9 @@
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use clap::Args;
+use halligan_client::types::{NodeStatus, StatusView};
 use halligan_client::{Client, look_at_certificate};
 use halligan_core::time::{Span, Time};
 use serde::Serialize;
@@ -21,6 +24,12 @@ const OFFSET_FAILS: Span = Span::seconds(25);
 const OFFSET_WARNS: Span = Span::seconds(3);
 /// A certificate that ends sooner is worth a look.
 const CERTIFICATE_WARNS: Span = Span::days(21);
+/// What waits longer to be done is worth a look.
+const WAITING_WARNS: Span = Span::minutes(1);
+/// Checkpoints come at least once a second; leaves that wait longer are worth a look.
+const UNSIGNED_WARNS: Span = Span::seconds(15);
+/// Less room is worth a look.
+const ROOM_WARNS: u64 = 1 << 30;
 /// A gateway answers within this time.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(3);
 
@@ -61,8 +70,52 @@ impl Findings {
     }
 }
 
-/// Carries it out. Exit code 1 if anything fails.
-pub async fn run(desk: &Desk) -> anyhow::Result<ExitCode> {
+/// Looks at every part of the way from here to a session, and says what to do where something is wrong.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Sends a test alert over this route of the catalog and says what each receiver did; over all routes if none is named.
+    #[arg(long, value_name = "ROUTE", num_args = 0..=1, default_missing_value = "")]
+    send_test_alert: Option<String>,
+}
+
+impl Doctor {
+    /// Carries it out. Exit code 1 if anything fails.
+    pub async fn run(self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        match self.send_test_alert.as_deref() {
+            Some(route) => test_alerts(desk, Some(route).filter(|route| !route.is_empty())).await,
+            None => look(desk).await,
+        }
+    }
+}
+
+async fn test_alerts(desk: &Desk, route: Option<&str>) -> anyhow::Result<ExitCode> {
+    let client = desk.client()?;
+    let tested =
+        desk.waiting("sending", client.test_alerts(route)).await.context("failed to send a test alert")?;
+    let mut findings = Findings::default();
+    if tested.is_empty() {
+        findings.fail("alerts", "the catalog has no routes", "add `routes` to the catalog: docs/alerts.md");
+    }
+    for one in &tested {
+        let check = format!("route {}", one.route);
+        let to = one.to.as_deref().unwrap_or("nobody");
+        match &one.error {
+            None => findings.ok(&check, format!("{to} took it")),
+            Some(why) => {
+                findings.fail(&check, format!("{to}: {why}"), "docs/alerts.md says how alerts are set up")
+            }
+        }
+    }
+    print(desk, &findings)
+}
+
+fn print(desk: &Desk, findings: &Findings) -> anyhow::Result<ExitCode> {
+    let failed = findings.0.iter().any(|finding| finding.state == State::Fail);
+    desk.print(&findings.0, |look| text(look, &findings.0))?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn look(desk: &Desk) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     ssh_client(&mut findings);
     match desk.home.load() {
@@ -76,9 +129,7 @@ pub async fn run(desk: &Desk) -> anyhow::Result<ExitCode> {
             desk.waiting("looking at every part", all(desk, &profile, &mut findings)).await;
         }
     }
-    let failed = findings.0.iter().any(|finding| finding.state == State::Fail);
-    desk.print(&findings.0, |look| text(look, &findings.0))?;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    print(desk, &findings)
 }
 
 fn text(look: &Look, findings: &[Finding]) -> String {
@@ -224,12 +275,93 @@ async fn server(desk: &Desk, profile: &Profile, client: Client, findings: &mut F
         }
         Err(error) => findings.fail("sign-in", chain(&error), "halligan login"),
     }
-    // Only those who look after nodes may see them.
-    if let Ok(nodes) = client.nodes().await {
-        for node in nodes.iter().filter(|node| !node.expelled && !node.connected && node.role != "control") {
-            let next = "look at its machine; `halligan nodes list` shows all";
-            findings.warn(&format!("{} {}", printable(&node.role), node.name), "not connected", next);
-        }
+    // Only those who look after Halligan may see it.
+    if let Ok(status) = client.status().await {
+        installation(desk, &status, findings);
+    }
+}
+
+/// What waits, whether alerts can leave, and how the nodes are.
+fn installation(desk: &Desk, status: &StatusView, findings: &mut Findings) {
+    let waiting = format!("{} waiting, the oldest for {}", status.outbox, roughly(status.outbox_age));
+    if status.outbox_age > WAITING_WARNS {
+        let next = "a receiver or a node does not take them: see the server's log, and `halligan doctor --send-test-alert`";
+        findings.warn("effects and alerts", waiting, next);
+    } else {
+        findings.ok("effects and alerts", waiting);
+    }
+    for problem in &status.alert_problems {
+        findings.warn("alerts", problem.clone(), "docs/alerts.md says how alerts are set up");
+    }
+    if status.alerts_unrouted > 0 {
+        let text = format!("{} since the server started that nobody was told of", status.alerts_unrouted);
+        findings.warn("alerts", text, "docs/alerts.md says how alerts are set up");
+    }
+    let unsigned = format!(
+        "{} leaves wait for the next, the oldest for {}",
+        status.unsigned_leaves,
+        roughly(status.unsigned_age)
+    );
+    if status.unsigned_age > UNSIGNED_WARNS {
+        findings.warn("signing", unsigned, "the sequencer stands still: look into the server's log");
+    } else {
+        findings.ok("signing", unsigned);
+    }
+    room("the server's disk", status.disk_free, findings);
+    if status.clock_is_bad {
+        let text = "the server's is more than two seconds off its database's: it decides nothing";
+        findings.fail("clocks", text, "set the clocks, for instance by NTP");
+    }
+    for node in &status.nodes {
+        one_node(desk, node, findings);
+    }
+}
+
+fn one_node(desk: &Desk, node: &NodeStatus, findings: &mut Findings) {
+    let check = format!("{} {}", printable(&node.role), node.name);
+    let Some(said) = &node.answer else {
+        let heard = node.last_contact.map_or_else(
+            || "since the server started".to_owned(),
+            |at| format!("since {}", desk.look.when(at)),
+        );
+        let text = match node.connected {
+            true => "connected, and does not answer".to_owned(),
+            false => format!("not connected, not heard {heard}"),
+        };
+        return findings.warn(&check, text, "look at its machine; `halligan nodes list` shows all");
+    };
+    let ahead = said.clock_offset_micros;
+    let offset = Span::micros(ahead.abs());
+    let clock = format!(
+        "clock {} {} the server's",
+        if offset < Span::seconds(1) { format!("{} ms", ahead.abs() / 1000) } else { roughly(offset) },
+        if ahead < 0 { "behind" } else { "ahead of" }
+    );
+    let text = format!(
+        "version {}, {} leases, {} sessions, {} recordings to send, {clock}",
+        printable(&said.version),
+        said.leases,
+        said.sessions,
+        said.recordings_to_send
+    );
+    if offset >= OFFSET_WARNS {
+        findings.warn(&check, text, "set its clock, for instance by NTP");
+    } else {
+        findings.ok(&check, text);
+    }
+    room(&format!("{check}: disk"), said.disk_free, findings);
+    for warning in &said.warnings {
+        findings.warn(&check, warning.clone(), "look at its machine");
+    }
+}
+
+fn room(check: &str, free: u64, findings: &mut Findings) {
+    let gib = free / (1 << 30);
+    let text = if gib == 0 { format!("{} MiB free", free >> 20) } else { format!("{gib} GiB free") };
+    if free < ROOM_WARNS {
+        findings.warn(check, text, "make room: a gateway without room opens no session");
+    } else {
+        findings.ok(check, text);
     }
 }
 

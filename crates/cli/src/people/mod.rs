@@ -122,7 +122,7 @@ pub enum Verb {
     #[command(subcommand)]
     Nodes(nodes::Nodes),
     /// Looks at every part of the way from here to a session.
-    Doctor,
+    Doctor(doctor::Doctor),
     /// Opens a session with the stock `ssh`.
     Ssh(ssh::Ssh),
     /// Opens a database with the stock `psql`.
@@ -185,7 +185,7 @@ async fn carry_out(verb: Verb, desk: &Desk) -> anyhow::Result<ExitCode> {
         Verb::Nodes(nodes) => nodes.run(desk).await?,
         Verb::Psql(psql) => return psql.run(desk).await,
         Verb::Connect(connect) => connect.run(desk).await?,
-        Verb::Doctor => return doctor::run(desk).await,
+        Verb::Doctor(doctor) => return doctor.run(desk).await,
         Verb::Ssh(ssh) => return ssh.run(desk).await,
         Verb::SshConfig => ssh::config(desk).await?,
         Verb::Password(password) => password.run(desk).await?,

@@ -100,6 +100,16 @@ pub fn alerts(control: &Control, config: &Config) -> anyhow::Result<()> {
     let catalog = control.clone();
     let notifier = Notifier::new(notify, Arc::new(move || Arc::clone(&catalog.in_force().head)))
         .context("failed to set up alerts")?;
+    let started = notifier.clone();
+    tokio::spawn(async move {
+        let problems = started.problems().await;
+        if !problems.is_empty() {
+            tracing::warn!(
+                problems = problems.join("; "),
+                "not all alerts can leave this server; see `halligan doctor`"
+            );
+        }
+    });
     control.set_alert_sink(Arc::new(notifier));
     Ok(())
 }
