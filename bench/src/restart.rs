@@ -155,7 +155,8 @@ async fn write_grants(folder: &Path, count: u64) -> Result<()> {
             .people
             .insert(person(number), Person { name: format!("Person {number}"), ..Person::default() });
     }
-    catalog.severities.insert(name("sev1"), Severity { rank: 1, ..Severity::default() });
+    let declared_by = vec![halligan_core::catalog::Who::Anyone(true)];
+    catalog.severities.insert(name("sev1"), Severity { rank: 1, declared_by, ..Severity::default() });
     let head = CatalogHead { version: 1, systems_generation: 1, catalog };
     let body =
         LeafBody::Identity { what: "set_up".to_owned(), person: "bench".to_owned(), detail: String::new() };

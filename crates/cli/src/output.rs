@@ -181,7 +181,11 @@ impl Look {
 
     /// A point in time, both from here and in UTC: `in 12m 30s (03:41:05Z)`.
     pub fn when(&self, time: Time) -> String {
-        let far = if time >= self.now {
+        // Less than a second, this way or that, is the difference of two clocks.
+        let close = Span::seconds(1);
+        let far = if time.since(self.now) < close && self.now.since(time) < close {
+            "now".to_owned()
+        } else if time >= self.now {
             format!("in {}", roughly(time.since(self.now)))
         } else {
             format!("{} ago", roughly(self.now.since(time)))
@@ -282,7 +286,7 @@ mod tests {
         let later = look.now.plus(Span::seconds(750));
         assert_eq!(look.when(later), "in 12m 30s (22:25:50Z)");
         assert_eq!(look.when(look.now.minus(Span::days(3))), "3d ago (2023-11-11 22:13:20Z)");
-        assert_eq!(look.when(look.now), "in 0s (22:13:20Z)");
+        assert_eq!(look.when(look.now), "now (22:13:20Z)");
     }
 
     #[test]

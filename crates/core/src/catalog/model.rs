@@ -115,7 +115,7 @@ pub struct Severity {
     pub meaning: String,
     /// Examples that help to choose.
     pub examples: Vec<String>,
-    /// Who may declare it or raise an incident to it; empty = everybody who may ask.
+    /// Who may declare it or raise an incident to it; empty = who may invoke a scenario, is on call, or leads incidents.
     pub declared_by: Vec<Who>,
     /// Outside priorities that map to it (`P1`, `critical`).
     pub maps_from: Vec<String>,

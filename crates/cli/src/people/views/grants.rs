@@ -1,7 +1,9 @@
 //! Grants.
 
 use halligan_client::types::GrantView;
-use halligan_core::grant::{GrantState, ProofOutcome};
+use halligan_core::catalog::CheckKind;
+use halligan_core::grant::{Grant, GrantState, ProofOutcome};
+use halligan_core::ids::Name;
 use halligan_core::proof::Finding;
 
 use super::{bolt, incident_name};
@@ -120,7 +122,7 @@ pub fn grant_card(look: &Look, view: &GrantView) -> String {
     }
     for kind in grant.required_checks.iter().filter(|kind| !grant.checks.contains_key(kind)) {
         if grant.ended_at.is_some() {
-            rows.push(("check", format!("{}: not seen yet", word(kind))));
+            rows.push(("check", format!("{}: {}", word(kind), unseen(look, grant, *kind))));
         }
     }
     for (person, reason) in &grant.waivers {
@@ -138,4 +140,19 @@ pub fn grant_card(look: &Look, view: &GrantView) -> String {
 /// How to go in.
 pub fn login_hint(view: &GrantView) -> String {
     format!("next: halligan ssh {}", view.grant.entitlement)
+}
+
+/// A required check that no target answers. What gateways hold is known from their own ledgers, not looked up.
+fn unseen(look: &Look, grant: &Grant, kind: CheckKind) -> String {
+    if kind != CheckKind::GatewayConnections {
+        return "not seen yet".to_owned();
+    }
+    let open: Vec<&str> =
+        grant.gateways.iter().filter(|(_, gone)| !**gone).map(|(name, _)| name.as_str()).collect();
+    if open.is_empty() && grant.open_sessions.is_empty() {
+        let all: Vec<&str> = grant.gateways.keys().map(Name::as_str).collect();
+        let names = if all.is_empty() { "no gateway ever held it".to_owned() } else { all.join(", ") };
+        return format!("{}, says the gateway: {names}", look.paint(Tone::Good, "PROVEN"));
+    }
+    format!("waits for {}", if open.is_empty() { "its sessions to end".to_owned() } else { open.join(", ") })
 }
