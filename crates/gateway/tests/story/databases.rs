@@ -257,6 +257,7 @@ async fn time_a_client_that_goes_and_the_end_of_the_session_all_mean_no() {
     site.revoke(1, 2).await;
     assert!(asked.await.unwrap().is_err());
     assert_eq!(settled(3).await, "the session ended");
+    site.told(|event| matches!(event, NodeEvent::SessionEnded { .. })).await;
     let events = site.control.events();
     let place = |like: &dyn Fn(&NodeEvent) -> bool| events.iter().position(like).unwrap();
     let last = place(&|event| matches!(event, NodeEvent::StatementSettled { hold: 3, .. }));
