@@ -138,7 +138,10 @@ impl Audit {
     /// True while no statement runs, and none may end that the server has not said so of: [`Self::transaction`] is how
     /// it stands.
     pub fn is_settled(&self) -> bool {
-        !self.waiting.iter().any(|expected| expected.running().is_some() || matches!(expected, Expected::Sync))
+        !self
+            .waiting
+            .iter()
+            .any(|expected| expected.running().is_some() || matches!(expected, Expected::Sync))
     }
 
     /// So much waits for the server that the client should not be read for now.

@@ -23,9 +23,9 @@ use halligan_session::control_plane::BoxFuture;
 use halligan_session::lease::Target;
 use halligan_session::roster::{LOGIN_PRINCIPAL, RosterPerson};
 use halligan_session::{
-    Answer, ClientConnection, ControlPlane, DatabaseCredential, EndReason, Ended, Lease, LoginProof, NodeEvent,
-    Person, Question, Refusal, Roster, ScramSalt, Secret, Session, SessionParts, SignedRoster, SshCredential,
-    VerifiedRoster,
+    Answer, ClientConnection, ControlPlane, DatabaseCredential, EndReason, Ended, Lease, LoginProof,
+    NodeEvent, Person, Question, Refusal, Roster, ScramSalt, Secret, Session, SessionParts, SignedRoster,
+    SshCredential, VerifiedRoster,
 };
 use halligan_testkit::ssh_client::SshClient;
 use halligan_testkit::ssh_keys::SshKey;
