@@ -172,13 +172,11 @@ async fn open(
 
 /// Only its owner can enter it. It is removed at the end.
 fn private_folder() -> anyhow::Result<tempfile::TempDir> {
+    let mut made = tempfile::Builder::new();
+    made.prefix("halligan-").permissions(std::fs::Permissions::from_mode(0o700));
     let runtime = PathBuf::from(format!("/run/user/{}", rustix::process::getuid().as_raw()));
-    let parent = if runtime.is_dir() { runtime } else { std::env::temp_dir() };
-    tempfile::Builder::new()
-        .prefix("halligan-")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir_in(parent)
-        .context("failed to make a private folder")
+    let folder = if runtime.is_dir() { made.tempdir_in(runtime) } else { made.tempdir() };
+    folder.context("failed to make a private folder")
 }
 
 /// Makes passwords for later connections. Ends only when there is no access any more.

@@ -302,6 +302,8 @@ impl ControlPlane for TestControl {
                         })
                         .flatten()
                 }
+                // No client of SSH proves itself so.
+                LoginProof::Scram { .. } => None,
             };
             person.ok_or_else(|| Refusal::new("the secret reason that no stranger may read"))
         })
