@@ -67,7 +67,9 @@ async fn step_up(
     Person(caller): Person,
     wish: Wished<Totp>,
 ) -> Result<Json<SteppedUp>, ApiError> {
-    let factor = api.control.step_up(&caller, wish.value.totp.trim(), false).await?;
+    // Good for the repetition of this call in this sign-in, and in no other.
+    let call = wish.call(&caller.person).map(|call| format!("{call}-{}", caller.sign_in.id));
+    let factor = api.control.step_up_in(&caller, wish.value.totp.trim(), false, call.as_deref()).await?;
     let fresh_for = api.control.in_force().head.catalog.settings.factor_fresh_for;
     Ok(Json(SteppedUp { at: factor.at, fresh_until: factor.at.plus(fresh_for) }))
 }
