@@ -133,8 +133,8 @@ pub fn echo(routes: &Routes, options: &Options, figures: &mut Figures) -> Result
 
 /// What one more idle terminal costs the gateway.
 pub fn idle(routes: &Routes, options: &Options, figures: &mut Figures) -> Result<()> {
-    // As many as one person may have.
-    let count: usize = options.size(48, 4);
+    // Fewer than one person may have.
+    let count: usize = options.size(40, 4);
     // The first sessions make what all share.
     let warm = (0..4)
         .map(|_| Terminal::open(routes, Route::Ours.host(), "echo ready; exec cat >/dev/null"))
