@@ -149,16 +149,20 @@ async fn judge(control: &Control, by: &Name, shown: &str) -> Result<Option<u64>,
         tracing::warn!(node = %by, "a gateway claims another history and shows no signature of ours");
         return Ok(None);
     };
-    if continues(control.store(), &control.options().folder, &theirs).await? {
-        return Ok(Some(theirs.size));
+    match continues(control.store(), &control.options().folder, &theirs).await? {
+        Some(true) => return Ok(Some(theirs.size)),
+        // The tiles cannot tell yet: it is asked again.
+        None => return Ok(None),
+        Some(false) => {}
     }
-    let path = control.options().folder.join(WENT_BACK_FILE);
-    disk::write_atomic(&path, shown.as_bytes(), 0o600)
-        .map_err(ControlError::local(format!("write {}", path.display())))?;
     let said = sentence(theirs.size, control.store().head().await?.size, &format!("gateway {by}"));
     tracing::error!("{said}");
     control.count("history_went_back");
+    // First of all nothing more is decided; that this is known after a restart comes second, and may fail.
     *control.0.went_back.write().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    let path = control.options().folder.join(WENT_BACK_FILE);
+    disk::write_atomic(&path, shown.as_bytes(), 0o600)
+        .map_err(ControlError::local(format!("write {}", path.display())))?;
     Ok(None)
 }
 
@@ -170,17 +174,18 @@ fn sentence(theirs: u64, ours: u64, who: &str) -> String {
     )
 }
 
-/// Whether what is here continues a checkpoint.
-async fn continues(store: &Store, folder: &Path, theirs: &Checkpoint) -> Result<bool, ControlError> {
+/// Whether what is here continues a checkpoint. None if the tiles cannot tell.
+async fn continues(store: &Store, folder: &Path, theirs: &Checkpoint) -> Result<Option<bool>, ControlError> {
     if store.head().await?.size < theirs.size {
-        return Ok(false);
+        return Ok(Some(false));
     }
     let (tiles, size) = (TileFolder::new(folder.join("tiles")), theirs.size);
-    let root = tokio::task::spawn_blocking(move || tiles.root_at(size))
-        .await
-        .map_err(ControlError::local("read the tiles"))?;
-    // Tiles that are not made yet, or cannot be read, prove nothing against anybody.
-    Ok(root.map_or(true, |root| root == theirs.root))
+    let root = tokio::task::spawn_blocking(move || {
+        let published = Checkpoint::parse(tiles.checkpoint().ok()??.body()).ok()?.size;
+        tiles.old_root(size, published).ok()
+    });
+    let root = root.await.map_err(ControlError::local("read the tiles"))?;
+    Ok(root.map(|root| root == theirs.root))
 }
 
 /// On start: a history that was proved to have gone back is not gone on with. The proof is put away when it is whole again.
@@ -193,13 +198,12 @@ pub async fn check(store: &Store, folder: &Path, keys: &Keys) -> Result<(), Cont
     };
     let text = String::from_utf8_lossy(&bytes);
     let theirs = open(&text, &[keys.ledger.key()]).map_err(ControlError::local(what()))?;
-    if !continues(store, folder, &theirs).await? {
-        return Err(ControlError::said(
-            "start",
-            sentence(theirs.size, store.head().await?.size, "a gateway"),
-        ));
+    match continues(store, folder, &theirs).await? {
+        Some(true) => {
+            std::fs::remove_file(&path).map_err(ControlError::local(format!("remove {}", path.display())))
+        }
+        _ => Err(ControlError::said("start", sentence(theirs.size, store.head().await?.size, "a gateway"))),
     }
-    std::fs::remove_file(&path).map_err(ControlError::local(format!("remove {}", path.display())))
 }
 
 async fn node_key(control: &Control, name: &Name) -> Result<LedgerKey, ControlError> {

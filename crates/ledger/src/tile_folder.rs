@@ -266,6 +266,14 @@ mod tests {
         }
         let reader = TileFolder::new(folder.path());
         assert_eq!(reader.root_at(1000).unwrap(), memory.root());
+        for old in 0..=1000 {
+            assert_eq!(
+                reader.old_root(old, 1000).unwrap(),
+                memory.root_at(old).unwrap(),
+                "of the first {old}"
+            );
+        }
+        assert!(reader.old_root(1001, 1000).is_err(), "a tree does not know its own future");
         for size in [1, 256, 257, 700, 999] {
             // Partial tiles of sizes that were never published are answered from the fuller ones.
             if let Ok(root) = reader.root_at(size) {

@@ -32,6 +32,18 @@ pub trait TileReader {
         Session::new(self, size)?.range((0, size))
     }
 
+    /// Root of the first `old` leaves, read off the tiles of a tree of `size` leaves: an older tree's own partial tiles need
+    /// not be there any more.
+    ///
+    /// # Errors
+    /// When `old` is outside or a tile cannot be read.
+    fn old_root(&self, old: u64, size: u64) -> Result<Hash, TreeError<Self::Error>> {
+        if old > size {
+            return Err(TreeError::Outside { asked: old, size });
+        }
+        Session::new(self, size)?.range((0, old))
+    }
+
     /// The right edge after the first `size` leaves, to go on appending from there.
     ///
     /// # Errors

@@ -76,7 +76,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_and_tiles_put_back_together_are_noticed_by_a_gateway() -> Result<()> {
-    let (home, backup, gateway_home) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+    let (home, backup, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+    let gateway_home = tempfile::tempdir()?;
     let first = control(home.path()).await?;
     let lease_key = first.keys().lease.verifying_key();
     let options = || Options::new(gateway_home.path().to_owned(), name("gw-1"), lease_key);
@@ -87,6 +88,7 @@ async fn store_and_tiles_put_back_together_are_noticed_by_a_gateway() -> Result<
     cosigned(&first, &gateway).await?;
     first.stop().await;
     copy(home.path(), backup.path())?;
+    copy(home.path(), elsewhere.path())?;
 
     // A day goes by.
     let second = control(home.path()).await?;
@@ -108,6 +110,18 @@ async fn store_and_tiles_put_back_together_are_noticed_by_a_gateway() -> Result<
     back.stop().await;
     let refused = control(backup.path()).await.err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(!refused.is_empty(), "it started again");
+
+    // Another copy of that day, which writes more than was ever seen before a gateway looks: longer, and another history.
+    let fork = control(elsewhere.path()).await?;
+    fork.start();
+    for _ in 0..60 {
+        something_happens(&fork).await?;
+    }
+    ensure!(fork.store().head().await?.size > seen, "the fork is no longer than what was seen");
+    link(&fork, &gateway).await?;
+    eventually("control to notice the fork", Duration::from_secs(20), async || Ok(fork.went_back())).await?;
+    ensure!(something_happens(&fork).await.is_err(), "the fork went on deciding");
+    fork.stop().await;
 
     // The right copy goes on where it was, with the same gateway.
     let right = control(home.path()).await?;

@@ -1,6 +1,7 @@
 //! Into a database with any tool and without a password: a Unix socket in a private folder, behind which this process logs
 //! in at the gateway. The password never leaves its memory: no argument, environment or file holds it.
 
+use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use halligan_core::ids::EntitlementName;
 use halligan_protocol_postgres::Door;
 use halligan_session::Secret;
 use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::desk::Desk;
 use super::failure::said;
@@ -73,14 +75,13 @@ impl Psql {
         psql.arg("-h").arg(opened.folder.path()).args(["-p", "5432", "-U", &opened.login]);
         psql.args(["-d", &opened.database]).args(&self.arguments);
         // Ctrl-C is for psql: it cancels the statement.
-        let _ours = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-            .context("failed to watch for signals")?;
+        let _ours = signal(SignalKind::interrupt()).context("failed to watch for signals")?;
         let mut running = psql.spawn().map_err(|error| {
             said(format!("failed to start psql: {error}"), "install the PostgreSQL client")
         })?;
         let status = tokio::select! {
             status = running.wait() => status.context("failed to wait for psql")?,
-            error = renew(&client, &self.entitlement, &opened.door) => return Err(error),
+            never = renew(&client, &self.entitlement, &opened.door) => match never {},
         };
         opened.serving.abort();
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
@@ -106,9 +107,12 @@ impl Connect {
             format!("{line}\n\nfor example: psql \"{line}\"\n             pg_dump -h {folder} -U {} {}\n\nCtrl-C closes it.",
                 printable(&opened.login), printable(&opened.database))
         })?;
+        let mut terminated = signal(SignalKind::terminate()).context("failed to watch for signals")?;
         tokio::select! {
             _ = tokio::signal::ctrl_c() => Ok(()),
-            error = renew(&client, &self.entitlement, &opened.door) => Err(error),
+            // The folder goes with it.
+            _ = terminated.recv() => Ok(()),
+            never = renew(&client, &self.entitlement, &opened.door) => match never {},
             served = opened.serving => {
                 served.context("the socket closed")?.context("the socket closed")?;
                 Ok(())
@@ -179,8 +183,8 @@ fn private_folder() -> anyhow::Result<tempfile::TempDir> {
     folder.context("failed to make a private folder")
 }
 
-/// Makes passwords for later connections. Ends only when there is no access any more.
-async fn renew(client: &Client, entitlement: &EntitlementName, door: &Door) -> anyhow::Error {
+/// Makes passwords for later connections, for as long as somebody waits beside it.
+async fn renew(client: &Client, entitlement: &EntitlementName, door: &Door) -> Infallible {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         match password(client, entitlement).await {

@@ -60,11 +60,11 @@ async fn listeners(client: &Client, made: &ConnectPassword) -> Vec<String> {
 /// The password alone on the first line, then what to type. The password stands in no line that a shell would remember.
 fn for_a_database(look: &Look, made: &ConnectPassword, gateways: &[String]) -> String {
     let mut text = format!(
-        "{}\nfor login {}: new connections until {}, from the first address that uses it, {} at one time",
+        "{}\nfor login {}, from the first address that uses it, {} connections at one time; takes no new one {}",
         printable(&made.password),
         printable(&made.login),
-        look.when(made.expires_at),
-        made.connections
+        made.connections,
+        look.when(made.expires_at)
     );
     let address = gateways.iter().find_map(|address| split_address(address));
     let (host, port) = match address {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use halligan_core::catalog::StatementClass;
-use sqlparser::ast::{ObjectType, Set, Statement};
+use sqlparser::ast::{Lock, LockTableMode, ObjectType, Set, Statement};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
@@ -99,7 +99,7 @@ impl Classifier {
 /// What a label is made of must stand in the shape: two texts of one shape have one label.
 fn shape(tokens: &[Token<'_>]) -> String {
     let mut shape = String::new();
-    let mut before = None;
+    let (mut before, mut sets) = (None, false);
     for token in tokens {
         if shape.len() > MAX_SHOWN_SHAPE_BYTES {
             shape.push('\u{2026}');
@@ -113,10 +113,14 @@ fn shape(tokens: &[Token<'_>]) -> String {
             shape.push(' ');
         }
         match token.kind {
-            TokenKind::Text | TokenKind::Number | TokenKind::Unended => shape.push('?'),
+            // Its first argument decides what it is.
+            TokenKind::Text if sets && before == Some("(") => shape.push_str(token.text),
+            TokenKind::Text | TokenKind::Number => shape.push('?'),
+            TokenKind::Unended => shape.push_str("?\u{2026}"),
             TokenKind::Word => shape.push_str(&token.text.to_lowercase()),
             _ => shape.push_str(token.text),
         }
+        sets = risks::is_set_config(token) || (sets && token.is_mark("("));
         before = Some(token.text);
     }
     shape
@@ -261,6 +265,8 @@ fn class_of(statement: &Statement, depth: u8) -> StatementClass {
         S::Insert(_) | S::Update(_) | S::Delete(_) | S::Merge(_) | S::Truncate(_) | S::NOTIFY { .. } => {
             C::Write
         }
+        // What every SELECT takes; pg_dump takes it by name.
+        S::Lock(Lock { lock_mode: Some(LockTableMode::AccessShare), .. }) => C::Read,
         S::Copy { to: true, .. } => C::Read,
         S::Copy { .. } | S::Call(_) | S::Analyze(_) | S::Vacuum(_) | S::Lock(_) => C::Write,
         S::CreateRole(_)

@@ -1,7 +1,8 @@
 //! PostgreSQL through the gateway: what stands on the wire, what it means, and what of it is recorded.
 //!
-//! A listener for stock clients, one recorded leg to the target, and nothing beside it. Without I/O: [`codec`] cuts the two streams into messages that are read and bytes that
-//! are passed, [`audit`] follows the conversation and says what to record, [`parameters`] makes bound values readable,
+//! A listener for stock clients, one recorded leg to the target, and [`Door`], the person's end, by which tools get to a
+//! gateway without a password. Without I/O: [`codec`] cuts the two streams into messages that are read and bytes that are
+//! passed, [`audit`] follows the conversation and says what to record, [`parameters`] makes bound values readable,
 //! [`classify`] labels statements, [`mask`] takes secrets out of them, [`scram`] proves who somebody is.
 //!
 //! This crate must never pass a byte whose record could not be written, hold a body that is only passed on, allocate

@@ -265,6 +265,8 @@ fn parameters<'a>(
         ("user", credential.user.clone()),
         ("database", wanted.database.clone()),
         ("application_name", format!("halligan:{}", session.id())),
+        // What the session makes belongs to the group, not to a user that is gone tomorrow; `RESET ROLE` leads back here.
+        ("role", session.lease().target.account.clone()),
     ];
     all.extend(wanted.replication.iter().map(|value| ("replication", value.clone())));
     let brought = |name: &str| wanted.settings.iter().any(|(known, _)| known == name);

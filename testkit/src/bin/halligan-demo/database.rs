@@ -67,6 +67,12 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
     refused(place, &psql)?;
     tell.done("refused: the same password directly at the server, a change of rights, a wrong password");
     second_person(cast, &psql).await?;
+    let database = place.database.as_ref().context("the database is missing")?;
+    let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'corrections'";
+    let owner = database.sql("orders", owner)?;
+    if owner.trim() != "orders_operators" {
+        bail!("what the session made belongs to {owner}, not to the group");
+    }
     tell.done("a change of the schema waited until carla had read and allowed that one statement");
     let anna = cast.person("anna")?;
     anna.run(&["give-back", &grant])?.ok()?;

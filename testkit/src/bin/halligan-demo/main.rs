@@ -126,6 +126,7 @@ async fn stay(wanted: &Wanted) -> Result<()> {
     println!("\nHalligan is running.\n");
     println!("  API        http://localhost:{}", place.api);
     println!("  gateway    ssh -p {} ROLE+SYSTEM@127.0.0.1", place.ssh);
+    println!("  databases  127.0.0.1:{} (halligan psql SYSTEM/ROLE)", place.psql);
     println!("  state      {}", place.folder.path().display());
     println!("\nEverybody is signed in already. Be one of them in a terminal of your own:\n");
     for (who, part) in [

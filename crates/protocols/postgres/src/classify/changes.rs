@@ -152,7 +152,7 @@ pub(super) fn find(statement: &[Token<'_>], changes: &mut Vec<Change>) {
             "grant" if begins && before.is_none() => "grant",
             "revoke" if begins && before.is_none() => "revoke",
             "comment" if before.is_none() => "comment",
-            "lock" if before.is_none() => "lock",
+            "lock" if before.is_none() && !super::risks::locks_as_reads_do(statement) => "lock",
             "copy" if before.is_none() && copies_in(after) => "copy",
             // SELECT … INTO name makes a table.
             "into" if select_into(statement, place) => "create",

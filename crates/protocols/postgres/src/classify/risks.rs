@@ -16,7 +16,7 @@ pub enum Risk {
     ServerFile,
     /// DO, CALL: code whose effects do not stand in the text.
     Code,
-    /// SET ROLE, SET SESSION AUTHORIZATION, set_config: becomes another role, or may.
+    /// SET ROLE, SET SESSION AUTHORIZATION, a `set_config` that may be one of them.
     SwitchesRole,
     /// Gives a role a password.
     SetsPassword,
@@ -154,7 +154,6 @@ const FUNCTIONS: &[(&str, Risk)] = &[
     ("pg_log_backend_memory_contexts", Risk::WritingFunction),
     ("pg_current_xact_id", Risk::WritingFunction),
     ("txid_current", Risk::WritingFunction),
-    ("pg_export_snapshot", Risk::WritingFunction),
     ("pg_prewarm", Risk::WritingFunction),
     ("pg_sleep*", Risk::Locks),
 ];
@@ -175,11 +174,13 @@ pub(super) fn find(statement: &[Token<'_>], risks: &mut Vec<Risk>) {
         }
         if word(place + 1).is_some_and(|next| next.is_mark("(")) {
             let name = token.text.trim_matches('"').to_ascii_lowercase();
-            FUNCTIONS
-                .iter()
-                .filter(|(known, _)| names(known, &name))
-                .take(1)
-                .for_each(|(_, risk)| add(*risk));
+            if !(is_set_config(token) && sets_by_name(statement.get(place + 2..).unwrap_or_default())) {
+                FUNCTIONS
+                    .iter()
+                    .filter(|(known, _)| names(known, &name))
+                    .take(1)
+                    .for_each(|(_, risk)| add(*risk));
+            }
         }
         if token.is("for") && ["update", "share", "no", "key"].iter().any(|kind| at(place + 1, kind)) {
             add(Risk::Locks);
@@ -246,12 +247,37 @@ pub(super) fn find(statement: &[Token<'_>], risks: &mut Vec<Risk>) {
     if first("prepare") && at(1, "transaction") {
         add(Risk::PreparedTransaction);
     }
-    if first("lock") {
+    if first("lock") && !locks_as_reads_do(statement) {
         add(Risk::Locks);
     }
     if (first("update") || first("delete")) && !anywhere("where") || first("truncate") {
         add(Risk::WithoutWhere);
     }
+}
+
+pub(super) fn is_set_config(token: &Token<'_>) -> bool {
+    matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
+        && token.text.trim_matches('"').eq_ignore_ascii_case("set_config")
+}
+
+/// What every SELECT takes; pg_dump takes it by name.
+pub(super) fn locks_as_reads_do(statement: &[Token<'_>]) -> bool {
+    statement
+        .windows(3)
+        .any(|words| matches!(words, [a, b, c] if a.is("in") && b.is("access") && c.is("share")))
+}
+
+/// The arguments of a `set_config` name their setting in plain text, and it is no role: then it does what `SET` does.
+/// pg_dump begins with one.
+fn sets_by_name(arguments: &[Token<'_>]) -> bool {
+    let [name, comma, ..] = arguments else { return false };
+    let plain = name.text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+    comma.is_mark(",")
+        && plain.is_some_and(|name| {
+            let name = name.trim().to_ascii_lowercase();
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
+                && !["role", "session_authorization"].contains(&name.as_str())
+        })
 }
 
 /// `*` stands for anything, once.

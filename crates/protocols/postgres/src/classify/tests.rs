@@ -9,6 +9,8 @@ fn label_of(sql: &str) -> Arc<Label> {
 #[test]
 fn statements_have_their_class() {
     let mut wrong = Vec::new();
+    // One that has seen the others before: a remembered shape must not lend its label to a text that means more.
+    let mut experienced = Classifier::default();
     for (sql, class) in [
         ("", C::Read),
         ("select 1", C::Read),
@@ -44,7 +46,6 @@ fn statements_have_their_class() {
         ("select * from t for update", C::Write),
         ("select nextval('s')", C::Write),
         ("copy t from stdin", C::Write),
-        ("lock table t in access share mode", C::Write),
         ("notify x", C::Write),
         ("select 1; delete from t", C::Write),
         ("select pg_terminate_backend(1)", C::Write),
@@ -64,7 +65,18 @@ fn statements_have_their_class() {
         ("drop role r", C::Privilege),
         ("set role postgres", C::Privilege),
         ("set session authorization postgres", C::Privilege),
+        ("select set_config('search_path', 'postgres', false)", C::Read),
         ("select set_config('role', 'postgres', false)", C::Privilege),
+        ("select 'ends'", C::Read),
+        ("select 'ends", C::Unknown),
+        ("select pg_catalog.set_config('Role', 'postgres', false)", C::Privilege),
+        ("select set_config(E'r\\157le', 'postgres', false)", C::Privilege),
+        ("select set_config('ro' || 'le', 'postgres', false)", C::Privilege),
+        ("select set_config($1, 'postgres', false)", C::Privilege),
+        ("SELECT pg_catalog.set_config('search_path', '', false)", C::Read),
+        ("LOCK TABLE public.orders IN ACCESS SHARE MODE", C::Read),
+        ("lock table orders in access exclusive mode", C::Write),
+        ("lock table orders in share mode", C::Write),
         ("select pg_read_file('/etc/passwd')", C::Privilege),
         ("copy t to '/tmp/x'", C::Privilege),
         ("copy t from program 'id'", C::Privilege),
@@ -78,7 +90,7 @@ fn statements_have_their_class() {
         ("select query_to_xml('delete from t', true, true, '')", C::Unknown),
     ] {
         let label = label_of(sql);
-        if label.class != class {
+        if label.class != class || experienced.label(sql) != label {
             wrong.push(format!("{sql}: {label:?}, not {class}"));
         }
     }

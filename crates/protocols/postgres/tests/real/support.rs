@@ -163,7 +163,7 @@ impl Connector {
         let attributes = &self.attributes;
         let sql = format!(
             "DROP ROLE IF EXISTS \"{user}\"; CREATE ROLE \"{user}\" LOGIN {attributes} PASSWORD '{verifier}' \
-             IN ROLE {group}; ALTER ROLE \"{user}\" SET role = {group}"
+             IN ROLE {group}"
         );
         for statement in sql.split(';') {
             self.target.sql("postgres", statement).unwrap();
