@@ -113,14 +113,14 @@ fn shape(tokens: &[Token<'_>]) -> String {
             shape.push(' ');
         }
         match token.kind {
-            // Its first argument decides what it is.
-            TokenKind::Text if sets && before == Some("(") => shape.push_str(token.text),
+            // Which setting it is decides what the statement is.
+            TokenKind::Text if sets && matches!(before, Some("(" | "=")) => shape.push_str(token.text),
             TokenKind::Text | TokenKind::Number => shape.push('?'),
             TokenKind::Unended => shape.push_str("?\u{2026}"),
             TokenKind::Word => shape.push_str(&token.text.to_lowercase()),
             _ => shape.push_str(token.text),
         }
-        sets = risks::is_set_config(token) || (sets && token.is_mark("("));
+        sets |= risks::is_set_config(token);
         before = Some(token.text);
     }
     shape

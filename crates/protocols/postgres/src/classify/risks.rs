@@ -267,12 +267,33 @@ pub(super) fn locks_as_reads_do(statement: &[Token<'_>]) -> bool {
         .any(|words| matches!(words, [a, b, c] if a.is("in") && b.is("access") && c.is("share")))
 }
 
-/// The arguments of a `set_config` name their setting in plain text, and it is no role: then it does what `SET` does.
-/// pg_dump begins with one.
-fn sets_by_name(arguments: &[Token<'_>]) -> bool {
-    let [name, comma, ..] = arguments else { return false };
-    let plain = name.text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-    comma.is_mark(",")
+/// What follows `set_config(` names the setting in plain text, and it is no role: then it does what `SET` does. pg_dump
+/// begins with both of these.
+fn sets_by_name(after: &[Token<'_>]) -> bool {
+    match after {
+        [name, comma, ..] if name.kind == TokenKind::Text => comma.is_mark(",") && is_plain_setting(name),
+        // set_config(name, 'value', false) FROM pg_settings WHERE name = 'setting'
+        [name, comma, value, comma_2, local, end, from, settings, filter, name_2, equal, setting] => {
+            name.is("name")
+                && comma.is_mark(",")
+                && value.kind == TokenKind::Text
+                && comma_2.is_mark(",")
+                && (local.is("true") || local.is("false"))
+                && end.is_mark(")")
+                && from.is("from")
+                && settings.is("pg_settings")
+                && filter.is("where")
+                && name_2.is("name")
+                && equal.text == "="
+                && is_plain_setting(setting)
+        }
+        _ => false,
+    }
+}
+
+fn is_plain_setting(token: &Token<'_>) -> bool {
+    let plain = token.text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+    token.kind == TokenKind::Text
         && plain.is_some_and(|name| {
             let name = name.trim().to_ascii_lowercase();
             name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))

@@ -303,7 +303,7 @@ impl ControlPlane for TestControl {
                         .flatten()
                 }
                 // No client of SSH proves itself so.
-                LoginProof::Scram { .. } => None,
+                LoginProof::Scram { .. } | LoginProof::ClientCertificate { .. } => None,
             };
             person.ok_or_else(|| Refusal::new("the secret reason that no stranger may read"))
         })
