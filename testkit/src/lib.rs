@@ -10,6 +10,7 @@
 
 pub mod mail;
 pub mod postgres;
+pub mod postgres_programs;
 pub mod postgres_target;
 pub mod process;
 pub mod proxy;

@@ -13,10 +13,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::postgres_programs::Programs;
 use crate::process::{Child, free_port, send};
 
-/// Where Debian keeps the server's programs; otherwise they are looked for in `PATH`.
-const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 const HELPER: &str = "halligan-test";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,6 +33,7 @@ pub struct TestPostgres {
     port: u16,
     settings: Vec<(String, String)>,
     helper: Option<Helper>,
+    programs: Programs,
     folder: TempDir,
 }
 
@@ -45,6 +45,12 @@ impl TestPostgres {
 
     /// Starts a server with these settings. Without any it syncs as a real one does.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_major(None, settings)
+    }
+
+    /// The same with a server of this major; none = as [`Programs::of`] says.
+    pub fn start_major(major: Option<u32>, settings: &[(&str, &str)]) -> Result<Self> {
+        let programs = Programs::of(major)?;
         let helper = helper()?;
         // The path of a Unix socket ends at 107 bytes.
         let folder = tempfile::Builder::new().prefix("hpg").tempdir().context("failed to make a folder")?;
@@ -52,9 +58,10 @@ impl TestPostgres {
             chown(folder.path(), Some(helper.user), Some(helper.group))
                 .context("failed to hand over the folder")?;
         }
+        let programs = if helper.is_some() { programs.reachable(folder.path())? } else { programs };
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut postgres = Self { server: None, port: free_port()?, settings, helper, folder };
+        let mut postgres = Self { server: None, port: free_port()?, settings, helper, programs, folder };
         let data = postgres.data();
         let mut initdb = postgres.program("initdb");
         initdb
@@ -196,8 +203,7 @@ impl TestPostgres {
     }
 
     fn program(&self, name: &str) -> Command {
-        let usual = Path::new(PROGRAMS).join(name);
-        let mut command = if usual.is_file() { Command::new(usual) } else { Command::new(name) };
+        let mut command = Command::new(self.programs.program(name));
         // The test's own folder may be closed to the helper.
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         if let Some(helper) = self.helper {
@@ -248,6 +254,18 @@ fn run(command: &mut Command) -> Result<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres_programs::NEWER;
+
+    #[test]
+    fn newer_majors_start_too() {
+        for major in NEWER {
+            let postgres = TestPostgres::start_major(Some(major), &[("fsync", "off")]).unwrap();
+            let version = postgres.sql("postgres", "SHOW server_version").unwrap();
+            assert!(version.starts_with(&format!("{major}.")), "{version}");
+        }
+        let why = TestPostgres::start_major(Some(9), &[]).unwrap_err();
+        assert!(why.to_string().contains("cargo xtask setup"), "{why}");
+    }
 
     #[test]
     fn starts_answers_survives_a_crash_and_ends() {

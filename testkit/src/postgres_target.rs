@@ -21,9 +21,16 @@ INSERT INTO public.orders SELECT n, 'customer ' || n, n * 100 FROM generate_seri
 pub struct Builder {
     databases: Vec<String>,
     settings: Vec<(String, String)>,
+    major: Option<u32>,
 }
 
 impl Builder {
+    /// A server of this major.
+    pub fn major(mut self, major: u32) -> Self {
+        self.major = Some(major);
+        self
+    }
+
     /// One more database, beside `orders`.
     pub fn database(mut self, name: &str) -> Self {
         self.databases.push(name.to_owned());
@@ -48,7 +55,7 @@ impl Builder {
             ("password_encryption", "scram-sha-256"),
         ];
         settings.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let mut server = TestPostgres::start_with(&settings)?;
+        let mut server = TestPostgres::start_major(self.major, &settings)?;
         let authority = Authority::make()?;
         let (certificate, key) = authority.server()?;
         let files = [
@@ -90,7 +97,7 @@ impl PostgresTarget {
 
     /// A server with the database `orders`.
     pub fn builder() -> Builder {
-        Builder { databases: vec!["orders".to_owned()], settings: Vec::new() }
+        Builder { databases: vec!["orders".to_owned()], settings: Vec::new(), major: None }
     }
 
     /// [`PostgresTarget::builder`] with nothing changed.

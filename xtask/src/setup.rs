@@ -1,4 +1,4 @@
-//! What the tests and the demo need beside Rust: real servers and clients, from Debian and PyPI.
+//! What the tests and the demo need beside Rust: real servers and clients, from Debian, PyPI and npm.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -50,9 +50,33 @@ const NEEDS: &[Need] = &[
         optional: false,
     },
     Need {
+        package: "pgbouncer",
+        present: || Path::new("/usr/sbin/pgbouncer").exists(),
+        purpose: "the pooler that the gateway is measured beside",
+        optional: true,
+    },
+    Need {
         package: "python3-venv",
         present: || works(Command::new("python3").args(["-c", "import ensurepip, venv"])),
         purpose: "the mail server of the tests",
+        optional: false,
+    },
+    Need {
+        package: "npm",
+        present: || on_path("npm") && on_path("node"),
+        purpose: "PostgreSQL servers of newer majors, and a driver of JavaScript",
+        optional: false,
+    },
+    Need {
+        package: "openjdk-17-jdk-headless",
+        present: || on_path("javac"),
+        purpose: "the driver of Java",
+        optional: false,
+    },
+    Need {
+        package: "libpostgresql-jdbc-java",
+        present: || Path::new("/usr/share/java/postgresql.jar").exists(),
+        purpose: "that driver",
         optional: false,
     },
     Need {
@@ -82,7 +106,8 @@ pub fn setup() -> Result<()> {
     } else {
         install(&missing)?;
     }
-    venv()
+    venv()?;
+    npm()
 }
 
 fn install(missing: &[&Need]) -> Result<()> {
@@ -162,6 +187,34 @@ fn venv() -> Result<()> {
     run(Command::new(folder.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
         .arg(root().join("testkit/requirements.txt")))?;
+    fs::write(stamp, wanted).context("failed to note what was installed")
+}
+
+/// What the tests want from npm, at the versions and hashes of `testkit/npm/package-lock.json`.
+fn npm() -> Result<()> {
+    let folder = std::env::var_os("HALLIGAN_NPM").map_or_else(|| root().join("target/npm"), PathBuf::from);
+    let from = root().join("testkit/npm");
+    let wanted = fs::read_to_string(from.join("package-lock.json"))?;
+    let stamp = folder.join("halligan-package-lock.json");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        println!("the packages from npm are ready in {}", folder.display());
+        return Ok(());
+    }
+    println!("installing newer PostgreSQL servers and a driver from npm in {}", folder.display());
+    fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(file), folder.join(file)).with_context(|| format!("failed to copy {file}"))?;
+    }
+    // No script of a package runs by itself; the one that the servers need is run below.
+    run(Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(&folder))?;
+    let packages = fs::read_dir(folder.join("node_modules")).context("npm installed nothing")?;
+    for package in packages.flatten().map(|entry| entry.path()) {
+        if package.join("scripts/hydrate-symlinks.js").exists() {
+            run(Command::new("node").arg("scripts/hydrate-symlinks.js").current_dir(&package))?;
+        }
+    }
     fs::write(stamp, wanted).context("failed to note what was installed")
 }
 

@@ -86,14 +86,13 @@ fn sample() -> PathBuf {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match wanted() {
-        Ok(wanted) if wanted.sweep => {
-            let Wanted { seed, rounds, only, store, .. } = wanted;
-            sweep::sweep(sweep::Options { seed, rounds, only, store }, &sample()).await
-        }
-        Ok(wanted) if wanted.check => check(&wanted).await,
-        Ok(wanted) => stay(&wanted).await,
-        Err(error) => Err(error),
+    // Told to go, it takes with it everything that it started.
+    let result = match (wanted(), told_to_go()) {
+        (Ok(wanted), Ok(gone)) => tokio::select! {
+            result = play(&wanted) => result,
+            () = gone => if wanted.check || wanted.sweep { Err(anyhow!("interrupted")) } else { Ok(()) },
+        },
+        (Err(error), _) | (_, Err(error)) => Err(error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +101,26 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn play(wanted: &Wanted) -> Result<()> {
+    if wanted.sweep {
+        let Wanted { seed, rounds, only, store, .. } = *wanted;
+        return sweep::sweep(sweep::Options { seed, rounds, only, store }, &sample()).await;
+    }
+    if wanted.check { check(wanted).await } else { stay(wanted).await }
+}
+
+fn told_to_go() -> Result<impl Future<Output = ()>> {
+    let [mut interrupt, mut terminate, mut hang_up] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
 }
 
 /// Plays the story in each layout that is wanted.
@@ -148,6 +167,5 @@ async fn stay(wanted: &Wanted) -> Result<()> {
         "\nA code of somebody's authenticator: the file `authenticator` beside each profile holds its secret."
     );
     println!("\nCtrl-C ends it and removes the folder.");
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    std::future::pending().await
 }
