@@ -12,7 +12,7 @@ use crate::people::{Ran, find, id};
 use crate::place::Place;
 use crate::story::{Teller, eventually, proof, request, show};
 
-const ENTITLEMENT: &str = "orders-db/operate";
+pub const ENTITLEMENT: &str = "orders-db/operate";
 
 /// Everything that happens in the database.
 pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &str) -> Result<()> {
@@ -31,7 +31,7 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
             .ok()?;
     }
     let anna = cast.person("anna")?;
-    let grant = eventually("the grant of the database", Duration::from_secs(15), || {
+    let grant = eventually("the grant to be active", Duration::from_secs(15), || {
         let grant = id(&show(anna, &wanted)?, "grt_");
         let active =
             |grant: &String| Ok::<_, anyhow::Error>(show(anna, grant)?.to_string().contains("\"active\""));
@@ -94,9 +94,7 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
 
 /// What must not work.
 fn refused(place: &Place, psql: &Psql<'_>) -> Result<()> {
-    let database = place.database.as_ref().context("the database is missing")?;
-    let directly = psql.at(database.address().port(), "SELECT 1")?;
-    if directly.code == 0 {
+    if psql.directly("SELECT 1")?.code == 0 {
         bail!("the connect password opens the server itself");
     }
     psql.run("GRANT SELECT ON orders TO PUBLIC")?.refused("")?;
@@ -142,9 +140,9 @@ fn number_of(found: &Value) -> Option<String> {
 }
 
 /// The stock client with a connect password.
-struct Psql<'a> {
-    place: &'a Place,
-    password: String,
+pub struct Psql<'a> {
+    pub place: &'a Place,
+    pub password: String,
 }
 
 impl Psql<'_> {
@@ -162,7 +160,13 @@ impl Psql<'_> {
     fn at(&self, port: u16, sql: &str) -> Result<Ran> {
         Ok(Ran::of(self.command(port, sql).output()?))
     }
-    fn run(&self, sql: &str) -> Result<Ran> {
+    /// Through the gateway.
+    pub fn run(&self, sql: &str) -> Result<Ran> {
         self.at(self.place.psql, sql)
+    }
+    /// Past the gateway.
+    pub fn directly(&self, sql: &str) -> Result<Ran> {
+        let database = self.place.database.as_ref().context("the database is missing")?;
+        self.at(database.address().port(), sql)
     }
 }

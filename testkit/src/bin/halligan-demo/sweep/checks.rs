@@ -6,9 +6,9 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Stage;
 use super::plan::{End, Round};
 use super::round::Story;
+use super::{Stage, database};
 use crate::people::find;
 
 /// A session may end this much after its deadline in the gateway's ledger: no byte passes after the deadline, but the leaf
@@ -21,6 +21,9 @@ pub async fn after(stage: &Stage, round: &Round, story: &Story) -> Result<()> {
     approvals(stage, story).await.context("approvals")?;
     grant(stage, round, story).await.context("the grant")?;
     sessions(stage, story).await.context("sessions")?;
+    if round.is_database() {
+        database::after(stage, story).context("the database")?;
+    }
     still_true(stage, &story.everything()).await.context("acknowledged and still true")?;
     ledgers(stage).await.context("ledgers")
 }
@@ -146,6 +149,9 @@ async fn sessions(stage: &Stage, story: &Story) -> Result<()> {
     }
     let incident = stage.incident(story).await?;
     let changes = incident.pointer("/incident/changes").map(Value::to_string).unwrap_or_default();
+    if !story.written.is_empty() && !changes.contains("orders") {
+        bail!("rows were written, and no change of the incident says so: {changes}");
+    }
     for file in &story.uploaded {
         if !changes.contains(file.as_str()) {
             bail!("the upload of {file} was acknowledged and is no change of the incident");

@@ -1,10 +1,11 @@
-//! The crash sweep: short emergencies in three processes, while at seeded moments control, gateway and connector are killed
+//! The crash sweep: short emergencies on a host or in a database, in three processes, while at seeded moments control, gateway and connector are killed
 //! with SIGKILL and started again. Clients behave as real ones. After each round everything that was ever acknowledged must
 //! still be true, every grant proved, and every ledger verified. See `plan.rs` for what is struck, `round.rs` for what is
 //! played, `checks.rs` for what must hold.
 
 mod caller;
 mod checks;
+mod database;
 mod plan;
 mod round;
 mod shell;

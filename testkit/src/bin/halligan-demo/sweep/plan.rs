@@ -132,6 +132,13 @@ pub struct Round {
     pub blows: Vec<Blow>,
 }
 
+impl Round {
+    /// The access is to the database, not to a host.
+    pub const fn is_database(&self) -> bool {
+        self.number.is_multiple_of(3)
+    }
+}
+
 /// Blows in a round.
 const BLOWS: usize = 5;
 

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::checks;
 use super::plan::{Blow, End, Moment, Round, Step};
 use super::shell::Shell;
-use super::{LEADS, OWNERS, Stage};
+use super::{LEADS, OWNERS, Stage, database};
 use crate::people::find;
 
 const LOGIN: &str = "operate+orders-host@127.0.0.1";
 /// Longest wait for anything that must come by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Length of an access that ends by its deadline.
 const SHORT: &str = "14s";
 
@@ -31,7 +31,11 @@ pub struct Story {
     pub seen: Vec<String>,
     /// Files whose upload was acknowledged.
     pub uploaded: Vec<String>,
+    /// Numbers of rows whose writing was acknowledged.
+    pub written: Vec<u64>,
     pub shell: Option<Shell>,
+    /// The connect password that was made last.
+    pub password: Option<String>,
     pub approved_by: Vec<(String, String)>,
 }
 
@@ -47,7 +51,9 @@ pub async fn play(stage: &mut Stage, round: &Round) -> Result<()> {
         extension: None,
         seen: Vec::new(),
         uploaded: Vec::new(),
+        written: Vec::new(),
         shell: None,
+        password: None,
         approved_by: Vec::new(),
     };
     for step in super::plan::STEPS {
@@ -150,6 +156,12 @@ async fn act(stage: &mut Stage, round: &Round, story: &mut Story, step: Step) ->
             stage.approve(story, &OWNERS, &request).await
         }
         Step::Activation => activation(stage, story).await,
+        Step::Shell if round.is_database() => {
+            story.shell = database::live(stage, story).await?;
+            Ok(())
+        }
+        Step::Exec if round.is_database() => database::read(stage, round, story).await,
+        Step::Transfer if round.is_database() => database::write(stage, round, story).await,
         Step::Shell => shell(stage, story).await,
         Step::Exec => exec(stage, round, story).await,
         Step::Transfer => transfer(stage, round, story).await,
@@ -178,7 +190,7 @@ async fn act(stage: &mut Stage, round: &Round, story: &mut Story, step: Step) ->
             Ok(())
         }
         Step::End => end(stage, round, story).await,
-        Step::Cut => cut(stage, story).await,
+        Step::Cut => cut(stage, round, story).await,
         Step::Proof => {
             eventually!("the revocation proof", {
                 let grant = stage.grant(story).await?;
@@ -215,8 +227,9 @@ async fn act(stage: &mut Stage, round: &Round, story: &mut Story, step: Step) ->
 
 async fn file(stage: &mut Stage, round: &Round, story: &mut Story) -> Result<()> {
     let duration = if round.end == End::Deadline { SHORT } else { "30m" };
+    let entitlement = if round.is_database() { crate::database::ENTITLEMENT } else { "orders-host/operate" };
     let wish = json!({
-        "entitlements": ["orders-host/operate"], "mode": "emergency", "severity": "sev1", "scenario": "db-locked",
+        "entitlements": [entitlement], "mode": "emergency", "severity": "sev1", "scenario": "db-locked",
         "criteria_confirmed": true, "reason": format!("orders are stuck, {}", story.tag),
         "why_not_lower": "the queue must be restarted", "duration": duration,
     });
@@ -245,7 +258,7 @@ async fn activation(stage: &Stage, story: &mut Story) -> Result<()> {
 }
 
 /// Whether the access is still meant to work: with a deadline it may be over before everything runs again.
-async fn over(stage: &Stage, story: &Story) -> Result<bool> {
+pub async fn over(stage: &Stage, story: &Story) -> Result<bool> {
     let grant = stage.grant(story).await?;
     Ok(state(&grant) != "active" || left(&grant).is_none_or(|left| left < Duration::from_millis(1500)))
 }
@@ -342,7 +355,7 @@ async fn end(stage: &mut Stage, round: &Round, story: &mut Story) -> Result<()> 
 }
 
 /// Live sessions are cut, and nobody gets in any more.
-async fn cut(stage: &Stage, story: &mut Story) -> Result<()> {
+async fn cut(stage: &Stage, round: &Round, story: &mut Story) -> Result<()> {
     if let Some(shell) = &mut story.shell {
         eventually!("the live shell to be cut", { shell.ended()?.then_some(()) });
     }
@@ -352,8 +365,13 @@ async fn cut(stage: &Stage, story: &mut Story) -> Result<()> {
         let gateways = grant.get("gateways").and_then(Value::as_object);
         gateways.is_none_or(|all| all.values().all(|gone| *gone == Value::Bool(true))).then_some(())
     });
-    let person = stage.cast.person(story.responder)?;
-    if person.use_stock(stage.striker.place(), "ssh", &[LOGIN, "true"])?.code == 0 {
+    let in_again = if round.is_database() {
+        database::gets_in(stage, story)?
+    } else {
+        let person = stage.cast.person(story.responder)?;
+        person.use_stock(stage.striker.place(), "ssh", &[LOGIN, "true"])?.code == 0
+    };
+    if in_again {
         bail!("somebody got in after the end");
     }
     Ok(())

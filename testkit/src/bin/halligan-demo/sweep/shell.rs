@@ -1,8 +1,8 @@
-//! A live shell that says something all the time, so that one sees when it stopped.
+//! A live shell, or a live `psql`, that says something all the time, so that one sees when it stopped.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,12 @@ pub struct Shell {
 impl Shell {
     /// Starts `ssh -tt` and types a loop into the shell.
     pub fn start(place: &Place, who: &Person, login: &str) -> Result<Self> {
-        let mut command = who.stock(place, "ssh", &["-tt", login])?;
+        let command = who.stock(place, "ssh", &["-tt", login])?;
+        Self::of(command, who, "while :; do echo t''ick; sleep 0.1; done\n")
+    }
+
+    /// Starts a client and types something that makes it say `tick` again and again.
+    pub fn of(mut command: Command, who: &Person, typed: &'static str) -> Result<Self> {
         let complaints = who.file("shell.err");
         let errors = std::fs::File::create(&complaints).context("failed to make a file")?;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn()?;
@@ -30,7 +35,7 @@ impl Shell {
         let heard = Arc::new(Mutex::new((String::new(), None)));
         let hears = Arc::clone(&heard);
         std::thread::spawn(move || {
-            let typed = input.write_all(b"while :; do echo t''ick; sleep 0.1; done\n").is_ok();
+            let typed = input.write_all(typed.as_bytes()).is_ok();
             let mut buffer = [0u8; 4096];
             while let (true, Ok(count @ 1..)) = (typed, output.read(&mut buffer)) {
                 let text = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).into_owned();
