@@ -1,6 +1,7 @@
-//! The thirteen rules of the design, each as stories that somebody could tell.
+//! The thirteen rules of the design, each as stories that somebody could tell, and what holds for held statements.
 #![expect(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+mod held_statements;
 mod rule_01_access;
 mod rule_02_separation;
 mod rule_03_steps;
