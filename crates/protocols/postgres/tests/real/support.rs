@@ -2,7 +2,7 @@
 //! is played by the test: it puts leases and passwords, and takes ledgers and recordings.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use halligan_session::lease::{Lease, SignedLease, Target as LeaseTarget};
 use halligan_session::node_event::{NodeEvent, NodeLeaf};
 use halligan_session::roster::{Roster, RosterPerson};
 use halligan_session::{ScramKeys, Secret, SignedRoster};
+use halligan_testkit::postgres_programs::{DEBIAN, MAJOR_VARIABLE, libpq, programs_18};
 use halligan_testkit::postgres_target::{Builder, PostgresTarget};
 use sha2::Digest as _;
 use tokio::io::AsyncWriteExt as _;
@@ -34,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 
 pub const LOGIN: &str = "work+orders-db";
 pub const PASSWORD: &str = "correct-horse-battery-staple-0123456789";
-const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -324,6 +324,7 @@ impl World {
             stored_key: Seed::new(keys.stored_key),
             server_key: Seed::new(keys.server_key),
             expires: SystemClock.wall().plus(Span::minutes(10)),
+            client: None,
         };
         assert_eq!(self.ask(request).await, Response::Ok);
     }
@@ -405,7 +406,26 @@ impl World {
 
     /// A program of PostgreSQL's, set up to connect through the gateway inside TLS.
     pub fn program(&self, program: &str) -> Command {
-        let mut command = Command::new(format!("{PROGRAMS}/{program}"));
+        self.through_gateway(Command::new(Path::new(DEBIAN).join(program)))
+    }
+
+    /// The same program of version 18, with a libpq of 18 that knows TLS.
+    pub fn program_18(&self, program: &str) -> Command {
+        let mut command = self.through_gateway(Command::new(programs_18().unwrap().join(program)));
+        command.env("LD_PRELOAD", libpq(18).unwrap().join("libpq.so.5"));
+        command
+    }
+
+    /// `pg_dump` takes no server that is newer than itself.
+    pub fn program_for_server(&self, program: &str) -> Command {
+        if std::env::var_os(MAJOR_VARIABLE).is_some() {
+            self.program_18(program)
+        } else {
+            self.program(program)
+        }
+    }
+
+    fn through_gateway(&self, mut command: Command) -> Command {
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
