@@ -74,6 +74,8 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
         bail!("what the session made belongs to {owner}, not to the group");
     }
     tell.done("a change of the schema waited until carla had read and allowed that one statement");
+    live_check(place, cast)?;
+    tell.done("the server's rights are as the catalog says; refused when readers could write");
     let anna = cast.person("anna")?;
     anna.run(&["give-back", &grant])?.ok()?;
     proof(anna, &grant).await?;
@@ -89,6 +91,18 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
     tell.done(
         "given back, and proved at the server: no user, no backend, nothing owned; the direct way is shut",
     );
+    Ok(())
+}
+
+/// The catalog's words against the server's rights: first true, then not, because somebody gave readers more.
+fn live_check(place: &Place, cast: &Cast) -> Result<()> {
+    let database = place.database.as_ref().context("the database is missing")?;
+    let check = || cast.person("cleo")?.run(&["catalog", "check", "--live", "--system", "orders-db"]);
+    check()?.ok().context("the live check")?;
+    database.sql("orders", "GRANT INSERT ON orders TO orders_readers")?;
+    check()?.refused("read-only").context("the live check of readers who write")?;
+    database.sql("orders", "REVOKE INSERT ON orders FROM orders_readers")?;
+    check()?.ok().context("the live check")?;
     Ok(())
 }
 
