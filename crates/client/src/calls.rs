@@ -108,6 +108,15 @@ impl Client {
         let wish = LoginCertificateWish { public_key: public_key.to_owned(), lifetime };
         self.post("login-certificate", &wish).await
     }
+    /// An X.509 certificate by which gateways know the caller in TLS.
+    pub async fn client_certificate(
+        &self,
+        public_key: &str,
+        lifetime: Option<Span>,
+    ) -> Answer<ClientCertificate> {
+        let wish = ClientCertificateWish { public_key: public_key.to_owned(), lifetime };
+        self.post("client-certificate", &wish).await
+    }
     /// A password for one login through a gateway.
     pub async fn one_time_password(&self, entitlement: &EntitlementName) -> Answer<OneTimePassword> {
         self.post("one-time-passwords", &OneTimePasswordWish { entitlement: entitlement.clone() }).await

@@ -334,6 +334,23 @@ bodies! {
         #[cfg_attr(feature = "schema", schema(value_type = i64))]
         valid_until: Time,
     }
+    /// `POST /client-certificate`.
+    ClientCertificateWish {
+        /// A public key of NIST P-256, PEM (`-----BEGIN PUBLIC KEY-----`), made for this.
+        public_key: String,
+        /// At most, and if not said, 8 h.
+        #[serde(default)]
+        #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+        lifetime: Option<Span>,
+    }
+    /// An X.509 certificate by which gateways know the person in TLS.
+    ClientCertificate {
+        /// PEM.
+        certificate: String,
+        /// Valid until then.
+        #[cfg_attr(feature = "schema", schema(value_type = i64))]
+        valid_until: Time,
+    }
     /// `POST /one-time-passwords`.
     OneTimePasswordWish {
         /// For which entitlement; the caller holds an active grant of it.

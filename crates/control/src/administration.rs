@@ -1,5 +1,7 @@
 //! What people do to nodes, and login certificates: rights are checked, then the act is done and kept in the ledger.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use halligan_core::catalog::OfficeName;
 use halligan_core::ids::Name;
 use halligan_core::leaf::LeafBody;
@@ -84,14 +86,7 @@ impl Control {
         if caller.sign_in.scopes.is_some() {
             return Err(Refusal::new(RefusalCode::NotAllowed, "an API token gets no certificate").into());
         }
-        let lifetime = lifetime.unwrap_or(CERTIFICATE_LONGEST);
-        if lifetime == Span::ZERO || lifetime > CERTIFICATE_LONGEST {
-            return Err(Refusal::new(
-                RefusalCode::Limit,
-                format!("a login certificate lives for at most {CERTIFICATE_LONGEST}"),
-            )
-            .into());
-        }
+        let lifetime = certificate_life(lifetime)?;
         let now = self.now();
         let certificate = match self.keys().login_certificate(&caller.person, public, now, lifetime) {
             Ok(certificate) => certificate,
@@ -113,4 +108,52 @@ impl Control {
         self.note(&caller.actor(), body, Vec::new()).await?;
         Ok((certificate, now.plus(lifetime)))
     }
+
+    /// An X.509 certificate (PEM) by which gateways know the caller by the key `public` (PEM) in TLS; says until when it is
+    /// valid.
+    pub async fn client_certificate_for(
+        &self,
+        caller: &Caller,
+        public: &str,
+        lifetime: Option<Span>,
+    ) -> Result<(String, Time), ControlError> {
+        if caller.sign_in.scopes.is_some() {
+            return Err(Refusal::new(RefusalCode::NotAllowed, "an API token gets no certificate").into());
+        }
+        let lifetime = certificate_life(lifetime)?;
+        let now = self.now();
+        let public = public_key(public).unwrap_or_default();
+        let certificate =
+            self.keys().client.sign(&caller.person, &public, now, lifetime).map_err(|error| {
+                tracing::debug!(error = %crate::timers::chain(&error), "a public key was not taken");
+                Refusal::new(RefusalCode::DoesNotFit, "this is not a public key that can be signed").next(
+                    "give a key of NIST P-256 (PEM), made by `openssl ecparam -name prime256v1 -genkey`",
+                )
+            })?;
+        let body = LeafBody::Identity {
+            what: "client_certificate_made".into(),
+            person: caller.person.to_string(),
+            detail: format!("until {}", now.plus(lifetime)),
+        };
+        self.note(&caller.actor(), body, Vec::new()).await?;
+        Ok((certificate, now.plus(lifetime)))
+    }
+}
+
+fn certificate_life(wanted: Option<Span>) -> Result<Span, Refusal> {
+    let lifetime = wanted.unwrap_or(CERTIFICATE_LONGEST);
+    if lifetime == Span::ZERO || lifetime > CERTIFICATE_LONGEST {
+        return Err(Refusal::new(
+            RefusalCode::Limit,
+            format!("a login certificate lives for at most {CERTIFICATE_LONGEST}"),
+        ));
+    }
+    Ok(lifetime)
+}
+
+/// What stands between the lines of a public key's PEM.
+fn public_key(pem: &str) -> Option<Vec<u8>> {
+    let (_, inside) = pem.get(..4096.min(pem.len()))?.split_once("-----BEGIN PUBLIC KEY-----")?;
+    let (inside, _) = inside.split_once("-----END PUBLIC KEY-----")?;
+    STANDARD.decode(inside.split_ascii_whitespace().collect::<String>()).ok()
 }

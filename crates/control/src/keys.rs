@@ -13,6 +13,7 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use crate::client_ca::ClientCa;
 use crate::error::ControlError;
 
 /// Control's keys.
@@ -25,6 +26,8 @@ pub struct Keys {
     pub node: NodeKey,
     /// Signs the short-lived certificates of `halligan login`.
     login: PrivateKey,
+    /// Signs those that are X.509.
+    pub client: ClientCa,
     /// Opens recordings of class `readable`.
     pub playback: Identity,
     /// Seals accounts' secrets in the store.
@@ -42,10 +45,11 @@ impl Keys {
         let lease = SigningKey::from_bytes(&*seed(&path("lease_key"))?);
         let node = NodeKey::load_or_make(folder).map_err(ControlError::local("open the link key"))?;
         let login = login_key(&path("login_ca"))?;
+        let client = ClientCa::load_or_make(&path("client_ca"))?;
         let playback = playback_key(&path("playback_key"))?;
         let account = seed(&path("account_key"))?;
         let scram_salt = seed(&path("scram_salt_key"))?;
-        Ok(Self { ledger, lease, node, login, playback, account, scram_salt })
+        Ok(Self { ledger, lease, node, login, client, playback, account, scram_salt })
     }
 
     /// Public key of the login authority, `ssh-ed25519 AAAA…`.

@@ -6,8 +6,11 @@
 
 pub mod administration;
 pub mod apply_catalog;
+mod cancels;
 pub mod catalog;
+pub mod client_ca;
 pub mod clock;
+mod connect_passwords;
 pub mod control;
 pub mod documents;
 pub mod effects;

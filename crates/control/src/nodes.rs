@@ -18,6 +18,7 @@ use halligan_session::control_plane::BoxFuture;
 use halligan_store::{DocumentKey, DocumentWrite};
 use serde::{Deserialize, Serialize};
 
+use crate::cancels::Cancels;
 use crate::control::Control;
 use crate::documents::{bytes, parse};
 use crate::effects;
@@ -69,6 +70,8 @@ pub struct Nodes {
     announced: RwLock<HashMap<RecordingId, (SessionId, String)>>,
     /// When each was heard last, in this run.
     heard: RwLock<HashMap<Name, Time>>,
+    /// Cancel requests that each gateway had passed on of late.
+    pub(crate) cancels: Cancels,
 }
 
 impl Nodes {
@@ -189,7 +192,11 @@ impl Control {
                 if let Err(error) = peer.call(Request::PutRoster { roster }).await {
                     tracing::warn!(node = %name, error = %chain(&error), "failed to give the roster");
                 }
-                if peer.info().role == Role::Gateway { control.catch_up(&peer).await } else { Ok(()) }
+                if peer.info().role == Role::Gateway {
+                    control.catch_up(&peer).await?;
+                    control.give_connect_passwords(&peer).await?;
+                }
+                Ok::<_, ControlError>(())
             };
             if let Err(error) = greet.await {
                 tracing::warn!(node = %name, error = %chain(&error), "failed to bring a node up to date");
@@ -394,6 +401,20 @@ impl FromNodes {
                 Response::RecordingAt { offset }
             }
             Request::RecordingEnd { recording } => self.end(recording).await?,
+            Request::ConnectPasswordUsed { entitlement: _, password, client } => {
+                if peer.role != Role::Gateway {
+                    return Ok(Response::error("only gateways take passwords"));
+                }
+                control.connect_password_used(&peer.name, &peer.site, &password, client).await?;
+                Response::Ok
+            }
+            Request::PassCancel { process, key, client } => {
+                if peer.role != Role::Gateway {
+                    return Ok(Response::error("only gateways pass cancel requests on"));
+                }
+                control.pass_cancel(peer, process, key, client);
+                Response::Ok
+            }
             Request::RotateKey { public_key, proof } => {
                 let key = halligan_link::rotate::check(peer, &public_key, &proof)
                     .map_err(|say| ControlError::said("take the new key", say))?;

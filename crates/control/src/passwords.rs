@@ -1,7 +1,6 @@
 //! Passwords for gateways, made for one person, one entitlement and a short time: one-time ones for tools that know neither
-//! keys nor certificates, connect passwords for databases. Control keeps neither.
-
-use std::sync::Arc;
+//! keys nor certificates, connect passwords for databases. Control keeps neither; of the latter it keeps
+//! what gateways check them by (see `connect_passwords.rs`).
 
 use halligan_core::catalog::{ResolvedEntitlement, SystemKind};
 use halligan_core::grant::{Grant, GrantState};
@@ -9,7 +8,7 @@ use halligan_core::ids::{EntitlementName, Name};
 use halligan_core::leaf::LeafBody;
 use halligan_core::refusal::{Refusal, RefusalCode};
 use halligan_core::time::{Span, Time};
-use halligan_link::messages::{Request, Response, Seed};
+use halligan_link::messages::{Request, Response};
 use halligan_link::{Peer, Role};
 use halligan_session::control_plane::one_time_password_digest;
 use halligan_session::scram::{ScramKeys, ScramSalt};
@@ -17,6 +16,7 @@ use halligan_session::secret::Secret;
 use halligan_store::Order;
 use zeroize::Zeroizing;
 
+use crate::connect_passwords::Outstanding;
 use crate::control::Control;
 use crate::documents::parse;
 use crate::error::ControlError;
@@ -120,17 +120,19 @@ impl Control {
         let keys = tokio::task::spawn_blocking(move || ScramKeys::from_password(&secret, &salt))
             .await
             .map_err(ControlError::local("make the keys of a password"))?;
-        let keys = Arc::new(keys);
-        let gateways = self
-            .tell_gateways(&door, || Request::PutConnectPassword {
-                person: caller.person.clone(),
-                entitlement: entitlement.clone(),
-                grant: door.grant.id,
-                stored_key: Seed::new(keys.stored_key),
-                server_key: Seed::new(keys.server_key),
-                expires: expires_at,
-            })
-            .await?;
+        let (stored_key, server_key) = Outstanding::keys(&keys);
+        let one = Outstanding {
+            person: caller.person.clone(),
+            entitlement: entitlement.clone(),
+            grant: door.grant.id,
+            site: system.site.clone(),
+            stored_key,
+            server_key,
+            expires: expires_at,
+            client: None,
+        };
+        self.keep_connect_password(&one).await?;
+        let gateways = self.tell_gateways(&door, || one.request()).await?;
         Ok(ConnectPassword {
             login,
             password,

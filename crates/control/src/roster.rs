@@ -1,5 +1,8 @@
 //! Makes rosters: who people and nodes are, signed, with a serial that only grows.
 
+use std::collections::BTreeSet;
+
+use halligan_core::ids::PersonId;
 use halligan_core::leaf::LeafBody;
 use halligan_link::messages::Request;
 use halligan_session::roster::{Roster, RosterNode, RosterPerson, SignedRoster};
@@ -16,8 +19,13 @@ impl Control {
     /// The roster as things stand, with a serial of its own.
     pub async fn roster(&self) -> Result<SignedRoster, ControlError> {
         let in_force = self.in_force();
-        let people = Account::all(self.store())
-            .await?
+        let accounts = Account::all(self.store()).await?;
+        let disabled: BTreeSet<PersonId> = accounts
+            .iter()
+            .filter(|account| account.disabled)
+            .map(|account| account.person.clone())
+            .collect();
+        let people = accounts
             .into_iter()
             .filter(|account| !account.disabled && !account.ssh_keys.is_empty())
             .filter_map(|account| {
@@ -33,7 +41,7 @@ impl Control {
         let mut known = people;
         // People without a registered key sign in by certificate or one-time password: they must be known by id.
         for (id, person) in &in_force.head.catalog.people {
-            if !person.left && !known.iter().any(|found| found.id == *id) {
+            if !person.left && !disabled.contains(id) && !known.iter().any(|found| found.id == *id) {
                 known.push(RosterPerson { id: id.clone(), name: person.name.clone(), ssh_keys: Vec::new() });
             }
         }
@@ -62,6 +70,7 @@ impl Control {
             serial: self.next_serial().await?,
             issued_at: self.now(),
             login_ca: vec![self.keys().login_public()?],
+            client_ca: vec![self.keys().client.certificate()],
             people: known,
             nodes,
             ledger_key: self.keys().ledger.key().to_string(),

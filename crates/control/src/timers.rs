@@ -60,6 +60,9 @@ pub async fn housekeeping(control: Control, stop: CancellationToken) {
                 tracing::warn!(error = %chain(&error), "failed to forget old answers");
             }
         }
+        if let Err(error) = control.forget_connect_passwords().await {
+            tracing::warn!(error = %chain(&error), "failed to forget connect passwords");
+        }
         rounds += 1;
         tokio::select! {
             () = stop.cancelled() => return,

@@ -1,7 +1,8 @@
 //! Connect passwords: control puts the SCRAM keys of a password, bound to a person, an entitlement and a grant; clients prove
 //! by SCRAM that they know it, for as many connections as the entitlement allows, for ten minutes, from one address.
 //!
-//! They live in memory only: a restart forgets them, and the person asks for another. Whoever tries a login name, known or
+//! They live in memory only: after a restart control puts those again that are still good, with the address that used each
+//! first, at whichever gateway. Whoever tries a login name, known or
 //! not, has the same work done for it and the same answer. Wrong proofs are counted and stopped by name and address, so that
 //! a stranger cannot lock a responder out.
 
@@ -13,6 +14,7 @@ use halligan_core::ids::{EntitlementName, GrantId, PersonId};
 use halligan_core::time::{Span, Time};
 use halligan_session::control_plane::entitlement_of_login;
 use halligan_session::scram::{self, ScramKeys};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::countdown::Reading;
@@ -64,6 +66,19 @@ pub struct Put {
     pub keys: ScramKeys,
     /// When it dies.
     pub expires: Time,
+    /// The address that used it first, as far as control was told.
+    pub client: Option<IpAddr>,
+}
+
+/// A password was used from this address first, which control is to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// For what.
+    pub entitlement: EntitlementName,
+    /// SHA-256 of its stored key, hex.
+    pub password: String,
+    /// From where.
+    pub client: IpAddr,
 }
 
 /// A proof as a client gives it.
@@ -90,6 +105,8 @@ pub struct Found {
     pub grant: GrantId,
     /// What the client is answered.
     pub server_signature: [u8; 32],
+    /// It was used for the first time.
+    pub first: Option<Used>,
 }
 
 /// A proof was not accepted. The client is told the same in every case; this is for the ledger.
@@ -113,26 +130,29 @@ pub enum NotTaken {
 }
 
 impl ConnectPasswords {
-    /// Control made a password. One that is known already stays as it is: control repeats what it is not sure of.
-    pub fn put(&self, put: Put, now: Reading) -> Result<(), NotTaken> {
+    /// Control made a password. One that is known already stays as it is, since control repeats what it is not sure of; but
+    /// the address is control's to say, who hears of the first use at all gateways. Gives what control does not know of it.
+    pub fn put(&self, put: Put, now: Reading) -> Result<Option<Used>, NotTaken> {
         let life = put.expires.since(now.wall).min(LONGEST_LIFE);
         if life == Span::ZERO {
             return Err(NotTaken::Expired);
         }
         let expires_boot = now.boot.saturating_add(life.as_micros().unsigned_abs());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = state.waiting.entry(put.entitlement).or_default();
+        let waiting = state.waiting.entry(put.entitlement.clone()).or_default();
         waiting.retain(|one| one.expires_boot > now.boot);
-        let known = waiting.iter().any(|one| bool::from(one.keys.stored_key.ct_eq(&put.keys.stored_key)));
-        if known {
-            return Ok(());
+        let same = |one: &&mut Waiting| bool::from(one.keys.stored_key.ct_eq(&put.keys.stored_key));
+        if let Some(known) = waiting.iter_mut().find(same) {
+            let untold = known.client.filter(|_| put.client.is_none());
+            known.client = put.client.or(known.client);
+            return Ok(untold.map(|client| known.used(put.entitlement, client)));
         }
         if waiting.len() >= MOST_WAITING {
             return Err(NotTaken::TooMany);
         }
-        let Put { person, grant, keys, .. } = put;
-        waiting.push(Waiting { person, grant, keys, expires_boot, client: None });
-        Ok(())
+        let Put { person, grant, keys, client, .. } = put;
+        waiting.push(Waiting { person, grant, keys, expires_boot, client });
+        Ok(None)
     }
 
     /// A client proved that it knows a password. Which one is found by trying each.
@@ -150,11 +170,13 @@ impl ConnectPasswords {
             known.zip(matched).ok_or(Denied::Unknown).and_then(|(entitlement, (place, signature))| {
                 let one = state.waiting.get_mut(&entitlement).and_then(|waiting| waiting.get_mut(place));
                 let one = one.ok_or(Denied::Unknown)?;
+                let first = one.client.is_none();
                 if *one.client.get_or_insert(tried.client) != tried.client {
                     return Err(Denied::OtherAddress);
                 }
                 let (person, grant) = (one.person.clone(), one.grant);
-                Ok(Found { person, entitlement, grant, server_signature: signature })
+                let first = first.then(|| one.used(entitlement.clone(), tried.client));
+                Ok(Found { person, entitlement, grant, server_signature: signature, first })
             });
         if found.is_err() {
             state.failures.entry(whence).or_default().push_back(now.boot);
@@ -169,6 +191,13 @@ impl ConnectPasswords {
             waiting.retain(|one| one.grant != grant);
         }
         state.waiting.retain(|_, waiting| !waiting.is_empty());
+    }
+}
+
+impl Waiting {
+    fn used(&self, entitlement: EntitlementName, client: IpAddr) -> Used {
+        let password = hex::encode(Sha256::digest(self.keys.stored_key));
+        Used { entitlement, password, client }
     }
 }
 
@@ -231,13 +260,28 @@ mod tests {
     fn keys(password: &str) -> ScramKeys {
         ScramKeys::from_password(&Secret::new(password.to_owned()), &salt())
     }
-    fn put(all: &ConnectPasswords, person: &str, grant: u128, password: &str) -> Result<(), NotTaken> {
+    fn put(
+        all: &ConnectPasswords,
+        person: &str,
+        grant: u128,
+        password: &str,
+    ) -> Result<Option<Used>, NotTaken> {
+        put_used(all, person, grant, password, None)
+    }
+    fn put_used(
+        all: &ConnectPasswords,
+        person: &str,
+        grant: u128,
+        password: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Used>, NotTaken> {
         let put = Put {
             person: Name::new(person).unwrap(),
             entitlement: "orders-db/read-only".parse().unwrap(),
             grant: GrantId::from_bits(grant),
             keys: keys(password),
             expires: at(3600).wall,
+            client,
         };
         all.put(put, at(0))
     }
@@ -282,6 +326,30 @@ mod tests {
         all.end(GrantId::from_bits(2));
         assert_eq!(take(&all, LOGIN, "of bo", 1, 599), Err(Denied::Unknown));
         assert_eq!(take(&all, LOGIN, "of ana", 1, 600), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn the_first_address_holds_at_every_gateway_and_after_a_restart() {
+        let all = ConnectPasswords::default();
+        put(&all, "ana", 1, "of ana").unwrap();
+        let first = take(&all, LOGIN, "of ana", 1, 1).unwrap().first.unwrap();
+        assert_eq!(first.client, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(take(&all, LOGIN, "of ana", 1, 1).unwrap().first, None);
+        // Control did not hear of it: it is told again.
+        assert_eq!(put(&all, "ana", 1, "of ana").unwrap(), Some(first.clone()));
+        assert_eq!(put_used(&all, "ana", 1, "of ana", Some(first.client)).unwrap(), None);
+        // Another gateway, or this one after a restart.
+        let other = ConnectPasswords::default();
+        put_used(&other, "ana", 1, "of ana", Some(first.client)).unwrap();
+        assert_eq!(take(&other, LOGIN, "of ana", 2, 1), Err(Denied::OtherAddress));
+        assert_eq!(take(&other, LOGIN, "of ana", 1, 1).unwrap().first, None);
+        // Two gateways at once: control's word holds.
+        let late = ConnectPasswords::default();
+        put(&late, "ana", 1, "of ana").unwrap();
+        take(&late, LOGIN, "of ana", 9, 1).unwrap();
+        put_used(&late, "ana", 1, "of ana", Some(first.client)).unwrap();
+        assert_eq!(take(&late, LOGIN, "of ana", 9, 1), Err(Denied::OtherAddress));
+        assert!(take(&late, LOGIN, "of ana", 1, 1).is_ok());
     }
 
     #[test]

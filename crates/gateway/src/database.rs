@@ -8,7 +8,7 @@ use halligan_core::catalog::SystemKind;
 use halligan_link::messages::Seed;
 use halligan_link::{Request, Response};
 use halligan_session::control_plane::Refusal;
-use halligan_session::{DatabaseCredential, Secret};
+use halligan_session::{DatabaseCertificate, DatabaseCredential, Secret};
 
 use crate::live::{Live, with_sources};
 
@@ -78,12 +78,47 @@ pub async fn credential(live: &Live, renew: bool) -> Result<DatabaseCredential, 
     }
 }
 
+/// See [`halligan_session::Session::database_certificate`]. One for each login: nothing of it is kept here.
+pub async fn certificate(live: &Live, public_key: String) -> Result<DatabaseCertificate, Refusal> {
+    let gone = |ended: halligan_session::Ended| Refusal::new(ended.reason.to_string());
+    live.check().map_err(gone)?;
+    let target = &live.lease().target;
+    if target.kind != SystemKind::Postgres {
+        return Err(Refusal::new(format!("{} is not a database.", target.system)));
+    }
+    let Some(connector) = live.engine().links.connector(&target.site) else {
+        return Err(Refusal::new(format!(
+            "No connector of site {} is linked to this gateway, so no certificate can be made for {}.",
+            target.site, target.system
+        )));
+    };
+    live.used_database();
+    let lease = (*live.held.signed()).clone();
+    let answer = tokio::select! {
+        () = live.over() => return Err(gone(live.ended())),
+        answer = connector.ask(Request::IssueDatabaseCertificate { lease, session: live.id(), public_key }) => answer,
+    };
+    // Nothing that arrives too late is handed out.
+    live.check().map_err(gone)?;
+    match answer {
+        Ok(Response::DatabaseCertificate { user, certificate, serial, .. }) => {
+            Ok(DatabaseCertificate { user, certificate, serial })
+        }
+        Ok(other) => Err(Refusal::new(format!(
+            "The connector answered `{}` instead of a certificate for the database.",
+            other.name()
+        ))),
+        Err(error) => Err(Refusal::new(format!("The connector made no certificate: {error}."))),
+    }
+}
+
 /// The session is over: its backends at the server end now, also those whose gateway's word never arrived. Best effort; the
 /// grant's end does it again.
 pub fn end_backends(live: &Arc<Live>) {
     let lease = live.lease();
     let Some(connector) = live.engine().links.connector(&lease.target.site) else { return };
-    let request = Request::EndDatabaseSession { grant: lease.grant, session: live.id() };
+    let request =
+        Request::EndDatabaseSession { grant: lease.grant, session: live.id(), backend: live.backend() };
     let session = live.id();
     live.engine().runtime.spawn(async move {
         match tokio::time::timeout(END_WITHIN, connector.ask(request)).await {

@@ -17,6 +17,7 @@ use halligan_session::node_event::NodeEvent;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::cancels::Cancels;
 use crate::clock::Clock;
 use crate::connect_passwords::ConnectPasswords;
 use crate::held::Leases;
@@ -139,6 +140,7 @@ pub(crate) struct Engine {
     pub links: Links,
     pub one_time: OneTimePasswords,
     pub connect_passwords: ConnectPasswords,
+    pub cancels: Cancels,
     /// Makes salts until a roster brings control's key: every name has one at any time.
     pub own_salt_key: [u8; 32],
     /// Checkpoints of control's ledger are judged one after the other.
@@ -221,6 +223,7 @@ impl Gateway {
             refusals: Mutex::default(),
             boot: random_word()?,
             connect_passwords: ConnectPasswords::default(),
+            cancels: Cancels::default(),
             own_salt_key: random_key()?,
             recovered: CancellationToken::new(),
             options,

@@ -7,7 +7,7 @@ use halligan_core::ids::{GrantId, SessionId};
 use halligan_link::messages::{PROTOCOL, Role};
 use halligan_link::{Blob, Handler, Hello, PeerInfo, Request, Response};
 use halligan_session::control_plane::BoxFuture;
-use halligan_session::{EndReason, ScramKeys};
+use halligan_session::{CancelRequest, EndReason, ScramKeys, Secret};
 
 use crate::connect_passwords::Put;
 use crate::countdown::Reading;
@@ -76,14 +76,32 @@ impl GatewayHandler {
                     Err(error) => Response::error(error.to_string()),
                 }
             }
-            Request::PutConnectPassword { person, entitlement, grant, stored_key, server_key, expires } => {
+            Request::PutConnectPassword {
+                person,
+                entitlement,
+                grant,
+                stored_key,
+                server_key,
+                expires,
+                client,
+            } => {
                 let now = Reading { wall: engine.journal.now(), boot: engine.clock.boot() };
                 let keys = ScramKeys { stored_key: *stored_key.expose(), server_key: *server_key.expose() };
-                let put = Put { person, entitlement, grant, keys, expires };
+                let put = Put { person, entitlement, grant, keys, expires, client };
                 match engine.connect_passwords.put(put, now) {
-                    Ok(()) => Response::Ok,
+                    Ok(untold) => {
+                        if let Some(used) = untold {
+                            engine.tell_used(used);
+                        }
+                        Response::Ok
+                    }
                     Err(error) => Response::error(error.to_string()),
                 }
+            }
+            Request::CancelStatement { process, key, client, through } => {
+                let key = Secret::new(key.0);
+                engine.take_cancel(CancelRequest { process, key, client, through: Some(through) });
+                Response::Ok
             }
             Request::ReleaseStatement { session, hold, allow, by, reason } => {
                 let taken = engine

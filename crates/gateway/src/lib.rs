@@ -7,7 +7,9 @@
 //! `holds.rs` (a statement waits for a second person), `granting.rs` (leases come and go), `threads.rs` (deadlines),
 //! `report.rs` (what control is told).
 
+mod cancels;
 pub mod certificate;
+pub mod client_certificate;
 pub mod clock;
 pub mod connect_passwords;
 pub mod countdown;

@@ -11,12 +11,13 @@ use halligan_core::catalog::{Durability, SystemKind};
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
 use halligan_core::time::{Span, Time};
 use halligan_link::{LiveSession, Request, Response};
-use halligan_recording::{Record, RecordingError, RecordingWriter, digest};
+use halligan_recording::{Record, RecordKind, RecordingError, RecordingWriter, digest};
 use halligan_session::control_plane::{BoxFuture, Refusal};
 use halligan_session::lease::Lease;
 use halligan_session::node_event::NodeEvent;
 use halligan_session::{
-    Answer, DatabaseCredential, EndReason, Ended, Question, Secret, SessionParts, SshCredential,
+    Answer, DatabaseCertificate, DatabaseCredential, EndReason, Ended, Question, Secret, SessionParts,
+    SshCredential,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,8 @@ pub struct Live {
     warned: AtomicU64,
     warning: watch::Sender<Option<String>>,
     used_database: AtomicBool,
+    /// Number of its backend at the server; 0 = not known.
+    backend: AtomicU32,
     /// Statements that wait for a second person.
     pub holds: Holds,
     /// For those who watch.
@@ -103,6 +106,7 @@ impl Live {
             warned: AtomicU64::new(0),
             warning: watch::channel(None).0,
             used_database: AtomicBool::new(false),
+            backend: AtomicU32::new(0),
             holds: Holds::default(),
             watchers: Watchers::default(),
         })
@@ -131,6 +135,10 @@ impl Live {
     /// It has asked for a database user: it may have backends at the server.
     pub fn used_database(&self) {
         self.used_database.store(true, Ordering::SeqCst);
+    }
+    /// Number of its backend at the server, once it is known.
+    pub fn backend(&self) -> Option<u32> {
+        Some(self.backend.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
     /// Something moved in it.
     pub fn moved(&self) {
@@ -199,6 +207,29 @@ impl Live {
         self.watchers.push(records, boot);
         // The disk may have taken its time.
         self.check()
+    }
+
+    /// Ends that came with the session's own, before the protocol has let go.
+    fn record_last(&self, records: &[Record]) {
+        let is_an_end = |record: &Record| {
+            use RecordKind as K;
+            matches!(
+                record.kind,
+                K::StatementEnd { .. } | K::TransferEnd { .. } | K::ChannelEnd { .. } | K::Rows { .. }
+            )
+        };
+        let ends: Vec<Record> = records.iter().filter(|record| is_an_end(record)).cloned().collect();
+        if ends.is_empty() || self.released.is_cancelled() {
+            return;
+        }
+        match off_the_runtime(|| self.write(&ends)) {
+            Ok(()) => {
+                self.engine.metrics.records.fetch_add(ends.len() as u64, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::warn!(session = %self.id(), "the last records were not written: {}", with_sources(&error));
+            }
+        }
     }
 
     /// It can no longer be recorded: nothing more passes.
@@ -427,11 +458,23 @@ impl SessionParts for Parts {
     fn database_credential(&self, renew: bool) -> BoxFuture<'_, Result<DatabaseCredential, Refusal>> {
         Box::pin(database::credential(&self.0, renew))
     }
+    fn database_certificate(
+        &self,
+        public_key: String,
+    ) -> BoxFuture<'_, Result<DatabaseCertificate, Refusal>> {
+        Box::pin(database::certificate(&self.0, public_key))
+    }
+    fn database_backend(&self, number: u32) {
+        self.0.backend.store(number, Ordering::SeqCst);
+    }
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answer, Ended>> {
         Box::pin(holds::ask(&self.0, question))
     }
     fn record(&self, records: &[Record]) -> Result<(), Ended> {
         self.0.record_now(records)
+    }
+    fn record_last(&self, records: &[Record]) {
+        self.0.record_last(records);
     }
     fn milestone(&self, event: NodeEvent) -> BoxFuture<'_, Result<(), Ended>> {
         Box::pin(self.0.mark(event))

@@ -1,20 +1,21 @@
-//! Who somebody is: by registered key or by a certificate of `halligan login`, both from the roster and without control; or
+//! Who somebody is: by registered key or by a certificate of `halligan login` (SSH or X.509), all from the roster and without control; or
 //! by a one-time password.
 
 use std::sync::Arc;
 
 use halligan_core::ids::PersonId;
+use halligan_link::Request;
 use halligan_session::ScramSalt;
 use halligan_session::control_plane::{ClientConnection, LoginProof, Person, Refusal};
 use halligan_session::end_reason::printable;
 use sha2::Digest as _;
 
-use crate::certificate;
-use crate::connect_passwords::{Found, Tried};
+use crate::connect_passwords::{Found, Tried, Used};
 use crate::countdown::Reading;
 use crate::engine::Engine;
 use crate::metrics::count;
 use crate::one_time::LOGIN_REFUSED;
+use crate::{certificate, client_certificate};
 
 impl Engine {
     /// Whether it is worth asking the client to sign with this.
@@ -43,11 +44,16 @@ impl Engine {
         let (what, known) = match &proof {
             LoginProof::PublicKey { .. } => ("login by key", None),
             LoginProof::Certificate { .. } => ("login by certificate", None),
+            LoginProof::ClientCertificate { login, .. } => {
+                ("login by client certificate", Some(printable(login, 140)))
+            }
             LoginProof::OneTimePassword { login, .. } => {
                 ("login by one-time password", Some(printable(login, 140)))
             }
             LoginProof::Scram { login, .. } => ("login by connect password", Some(printable(login, 140))),
         };
+        // It says nothing of anybody but of what was shown.
+        let says_why = matches!(proof, LoginProof::ClientCertificate { .. });
         match self.recognise(proof, from).await {
             Ok(person) => {
                 count(&self.metrics.logins);
@@ -57,7 +63,10 @@ impl Engine {
                 count(&self.metrics.logins_refused);
                 let what = known.map_or_else(|| what.to_owned(), |login| format!("{what} as {login}"));
                 self.tell_refused(person, &what, &from.client.to_string(), &reason);
-                Err(Refusal::new(LOGIN_REFUSED))
+                Err(match says_why {
+                    true => Refusal::new(format!("This client certificate lets nobody in: {reason}.")),
+                    false => Refusal::new(LOGIN_REFUSED),
+                })
             }
         }
     }
@@ -82,6 +91,15 @@ impl Engine {
                     (Some(found.person), "the person of this certificate is not in the roster".to_owned())
                 })
             }
+            LoginProof::ClientCertificate { certificate, .. } => {
+                let authorities = &roster.roster().client_ca;
+                let found = client_certificate::check(&certificate, authorities, self.journal.now())
+                    .map_err(|error| (None, error.to_string()))?;
+                let how = format!("client certificate {}", found.serial);
+                roster
+                    .person_by_id(&found.person, how, None)
+                    .ok_or_else(|| (Some(found.person), "its person may not log in (any more)".to_owned()))
+            }
             LoginProof::Scram { login, auth_message, client_proof } => {
                 let now = Reading { wall: self.journal.now(), boot: self.clock.boot() };
                 let tried = Tried {
@@ -92,7 +110,10 @@ impl Engine {
                 };
                 let found =
                     self.connect_passwords.take(tried, now).map_err(|denied| (None, denied.to_string()))?;
-                let Found { person, entitlement, grant, server_signature } = found;
+                let Found { person, entitlement, grant, server_signature, first } = found;
+                if let Some(used) = first {
+                    self.tell_used(used);
+                }
                 roster.person_by_connect_password(&person, entitlement, grant, server_signature).ok_or_else(
                     || (Some(person), "the person of this password is not in the roster".to_owned()),
                 )
@@ -110,6 +131,20 @@ impl Engine {
                 )
             }
         }
+    }
+}
+
+impl Engine {
+    /// Tells control from where a connect password was used first, so that it holds at every gateway.
+    pub fn tell_used(&self, used: Used) {
+        let Some(control) = self.links.control() else { return };
+        let Used { entitlement, password, client } = used;
+        self.runtime.spawn(async move {
+            let told = control.call(Request::ConnectPasswordUsed { entitlement, password, client }).await;
+            if let Err(error) = told {
+                tracing::debug!(%error, "control was not told of the first use of a connect password");
+            }
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 //! before the ledger has synced the leaf of this opening.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use halligan_core::catalog::{Durability, RecordingClass};
 use halligan_core::ids::{EntitlementName, GrantId, PersonId};
@@ -14,7 +14,7 @@ use halligan_session::control_plane::{
 };
 use halligan_session::lease::Lease;
 use halligan_session::node_event::NodeEvent;
-use halligan_session::{EndReason, ScramSalt, Session};
+use halligan_session::{CancelDesk, CancelRequest, EndReason, ScramSalt, Session};
 
 use crate::countdown::Reading;
 use crate::engine::{Engine, Gateway};
@@ -40,6 +40,14 @@ impl ControlPlane for Gateway {
         from: &'a ClientConnection,
     ) -> BoxFuture<'a, Result<Person, Refusal>> {
         Box::pin(self.engine.login(proof, from))
+    }
+
+    fn takes_cancels(&self, desk: Weak<dyn CancelDesk>) {
+        self.engine.cancels.add(desk);
+    }
+
+    fn pass_cancel(&self, request: CancelRequest) {
+        self.engine.pass_cancel(request);
     }
 
     fn open<'a>(

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine;
@@ -310,6 +311,20 @@ Request {
         server_key: Seed,
         /// When it takes no new connections any more.
         expires: Time,
+        /// The first address that used it, at whichever gateway; none yet if not said.
+        #[serde(default)]
+        client: Option<IpAddr>,
+    };
+    /// A cancel request that came to another gateway, for a session there. Answer: [`Response::Ok`], whatever it hit.
+    "cancel_statement" CancelStatement {
+        /// The number of the key.
+        process: u32,
+        /// Its secret, at most 256 bytes.
+        key: Blob,
+        /// Where it came from.
+        client: SocketAddr,
+        /// The gateway that it came to.
+        through: Name,
     };
     /// Somebody answered for a held statement. Answer: [`Response::Ok`], or an error if none waits under that number.
     "release_statement" ReleaseStatement {
@@ -375,6 +390,24 @@ Request {
         /// The recording.
         recording: RecordingId,
     };
+    /// A connect password was used for the first time here, from this address. Answer: [`Response::Ok`]. From gateways.
+    "connect_password_used" ConnectPasswordUsed {
+        /// For what.
+        entitlement: EntitlementName,
+        /// SHA-256 of its stored key, hex.
+        password: String,
+        /// From where.
+        client: IpAddr,
+    };
+    /// A cancel request whose key another gateway gave out. Answer: [`Response::Ok`], whatever becomes of it. From gateways.
+    "pass_cancel" PassCancel {
+        /// The number of the key.
+        process: u32,
+        /// Its secret, at most 256 bytes.
+        key: Blob,
+        /// Where it came from.
+        client: SocketAddr,
+    };
     /// Does this grant still stand? Answer: [`Response::GrantState`].
     "is_grant_active" IsGrantActive {
         /// The grant.
@@ -431,12 +464,25 @@ Request {
         /// The server refused the one that was given.
         renew: bool,
     };
+    /// Sign a client certificate that opens a standing role for one session. Answer: [`Response::DatabaseCertificate`].
+    "issue_database_certificate" IssueDatabaseCertificate {
+        /// The lease of its grant.
+        lease: SignedLease,
+        /// The session that wants it.
+        session: SessionId,
+        /// The gateway's key for it, made for this session: a point of P-256, uncompressed (SEC 1, 2.3.3), hex. The
+        /// private half never leaves the gateway.
+        public_key: String,
+    };
     /// Terminate the backends of a session, which ended. Answer: [`Response::Ok`].
     "end_database_session" EndDatabaseSession {
         /// Its grant.
         grant: GrantId,
         /// The session.
         session: SessionId,
+        /// Number of its backend at the server, if the gateway knows it: names of applications can be changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backend: Option<u32>,
     };
 }}
 
@@ -559,6 +605,17 @@ Response {
         /// SCRAM's server key.
         server_key: Seed,
     };
+    /// A certificate that opens a standing database role.
+    "database_certificate" DatabaseCertificate {
+        /// The role, which is its common name.
+        user: String,
+        /// PEM.
+        certificate: String,
+        /// Its serial.
+        serial: u64,
+        /// Until when it opens.
+        valid_before: Time,
+    };
     /// What a look at a system found, against the catalog.
     "target_checked" TargetChecked {
         /// One by one.
@@ -587,7 +644,7 @@ impl Request {
         Duration::from_secs(match self {
             Self::Look { .. } | Self::RecordingEnd { .. } => 120,
             Self::Activate { .. } | Self::Deactivate { .. } | Self::CheckTarget { .. } => 60,
-            Self::IssueDatabaseUser { .. } => 20,
+            Self::IssueDatabaseUser { .. } | Self::IssueDatabaseCertificate { .. } => 20,
             Self::LedgerEntries { .. } => 30,
             _ => 10,
         })

@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Weak;
 
 use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId};
 use sha2::Digest as _;
 
+use crate::cancel::{CancelDesk, CancelRequest};
 use crate::roster::RosterPerson;
 use crate::scram::ScramSalt;
 use crate::secret::Secret;
@@ -38,6 +40,14 @@ pub enum LoginProof {
     Certificate {
         /// `ssh-ed25519-cert-v01@openssh.com AAAA…`, no comment.
         openssh: String,
+    },
+    /// In the TLS handshake the client signed with the key inside this X.509 certificate, which names the authority of
+    /// `halligan login` as its issuer. The gateway checks the signature on it, the validity and the person.
+    ClientCertificate {
+        /// The login name, `role+system`; for the ledger.
+        login: String,
+        /// DER.
+        certificate: Vec<u8>,
     },
     /// A password made for one person, one entitlement and two minutes.
     OneTimePassword {
@@ -134,12 +144,23 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// answer and time.
     fn scram_salt(&self, login: &str) -> ScramSalt;
 
-    /// Who this is. Every failure reads alike; failures are counted, slowed and recorded.
+    /// Who this is. Every failure reads alike (but for client certificates, which say what is wrong with them); failures are
+    /// counted, slowed and recorded.
     fn login<'a>(
         &'a self,
         proof: LoginProof,
         from: &'a ClientConnection,
     ) -> BoxFuture<'a, Result<Person, Refusal>>;
+
+    /// From now on cancel requests that came to other gateways are brought to this desk, for as long as it is there.
+    fn takes_cancels(&self, desk: Weak<dyn CancelDesk>) {
+        drop(desk);
+    }
+
+    /// The request's key was given out by another gateway: it is brought there, if that can be done, without an answer.
+    fn pass_cancel(&self, request: CancelRequest) {
+        drop(request);
+    }
 
     /// A session for this person on this entitlement, recorded from here on. Nothing has been dialled yet.
     fn open<'a>(

@@ -5,6 +5,7 @@
 //! audit receipt of the gateway's own ledger, and a person comes only out of a roster that control signed.
 //! Start reading at `control_plane.rs`, then `session.rs`, `lease.rs`, `node_event.rs`.
 
+pub mod cancel;
 pub mod control_plane;
 pub mod end_reason;
 pub mod lease;
@@ -16,6 +17,7 @@ pub mod session;
 pub mod signed;
 pub use halligan_core::proof;
 
+pub use cancel::{CancelDesk, CancelRequest};
 pub use control_plane::{BoxFuture, ClientConnection, ControlPlane, LoginProof, Person, Refusal};
 pub use end_reason::EndReason;
 pub use lease::{Lease, SignedLease};
@@ -23,5 +25,7 @@ pub use node_event::{NodeEvent, NodeLeaf};
 pub use roster::{NodeRole, Roster, SignedRoster, VerifiedRoster};
 pub use scram::{ScramKeys, ScramSalt};
 pub use secret::Secret;
-pub use session::{Answer, DatabaseCredential, Ended, Question, Session, SessionParts, SshCredential};
+pub use session::{
+    Answer, DatabaseCertificate, DatabaseCredential, Ended, Question, Session, SessionParts, SshCredential,
+};
 pub use signed::BadSigned;

@@ -17,6 +17,9 @@ pub const ROSTER_DOMAIN: &[u8] = b"halligan-roster-v1\0";
 pub const ROSTER_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The principal that every certificate of `halligan login` carries. A certificate without it opens no gateway.
 pub const LOGIN_PRINCIPAL: &str = "halligan-login";
+/// The name (`CN`, and nothing else) of the authority that signs client certificates of `halligan login`. It is the same
+/// everywhere, so that clients can be told whose certificate is wanted.
+pub const CLIENT_CA_NAME: &str = "Halligan login";
 
 /// Who people and nodes are. Serialised as JSON inside [`SignedRoster`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,10 @@ pub struct Roster {
     /// Public keys (`ssh-ed25519 AAAA…`) of the CA that signs the certificates of `halligan login`. Such a certificate
     /// carries the person's id as key id and [`LOGIN_PRINCIPAL`] as a principal.
     pub login_ca: Vec<String>,
+    /// Self-signed certificates (DER, base64) of the authority named [`CLIENT_CA_NAME`], which signs the X.509 certificates of
+    /// `halligan login`. Such a certificate carries the person's id as its one `CN`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_ca: Vec<String>,
     /// Verifier key of control's ledger, whose checkpoints nodes cosign. Empty from a control that has none cosigned.
     #[serde(default)]
     pub ledger_key: String,

@@ -38,6 +38,17 @@ pub struct DatabaseCredential {
     pub server_key: Secret<[u8; 32]>,
 }
 
+/// A client certificate that opens a standing database role, for one login. Its key never left the asker.
+#[derive(Clone, Debug)]
+pub struct DatabaseCertificate {
+    /// The login role, which is its common name.
+    pub user: String,
+    /// PEM.
+    pub certificate: String,
+    /// Its serial, already a leaf in the connector's ledger.
+    pub serial: u64,
+}
+
 /// May this statement pass? A second person is asked, and nobody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -84,10 +95,22 @@ pub trait SessionParts: Send + Sync + 'static {
     fn ssh_credential(&self) -> BoxFuture<'_, Result<SshCredential, Refusal>>;
     /// See [`Session::database_credential`].
     fn database_credential(&self, renew: bool) -> BoxFuture<'_, Result<DatabaseCredential, Refusal>>;
+    /// See [`Session::database_certificate`].
+    fn database_certificate(
+        &self,
+        public_key: String,
+    ) -> BoxFuture<'_, Result<DatabaseCertificate, Refusal>> {
+        drop(public_key);
+        Box::pin(async { Err(Refusal::new("No certificates for databases are made here.".to_owned())) })
+    }
+    /// See [`Session::database_backend`].
+    fn database_backend(&self, _number: u32) {}
     /// See [`Session::ask`].
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answer, Ended>>;
     /// See [`Session::record`].
     fn record(&self, records: &[Record]) -> Result<(), Ended>;
+    /// See [`Session::record_last`].
+    fn record_last(&self, records: &[Record]);
     /// See [`Session::milestone`].
     fn milestone(&self, event: NodeEvent) -> BoxFuture<'_, Result<(), Ended>>;
     /// See [`Session::next_channel`].
@@ -152,6 +175,18 @@ impl Session {
         self.inner.parts.database_credential(renew).await
     }
 
+    /// A certificate that opens one of the standing roles of this grant's group (`activation: prepared`), made for this call
+    /// by the site's connector. `public_key` is a point of P-256, uncompressed, hex; the caller keeps its private half. Refused
+    /// once the session or its grant has ended.
+    pub async fn database_certificate(&self, public_key: String) -> Result<DatabaseCertificate, Refusal> {
+        self.inner.parts.database_certificate(public_key).await
+    }
+
+    /// Tells the engine the number of this session's backend at the server, so that its end finds it under any name.
+    pub fn database_backend(&self, number: u32) {
+        self.inner.parts.database_backend(number);
+    }
+
     /// Asks a second person whether a statement may pass, and waits: for them, for the limit or for the session's end.
     /// Question and answer are synced in the gateway's ledger before this returns. The caller records the statement itself,
     /// passes nothing of it meanwhile, and reads no further input.
@@ -163,6 +198,12 @@ impl Session {
     /// disk (and a sync where durability is strict). After an error nothing may pass: the session is ending itself.
     pub fn record(&self, records: &[Record]) -> Result<(), Ended> {
         self.inner.parts.record(records)
+    }
+
+    /// Writes how what was under way came to its end, also after the session was cut, for as long as its recording is open.
+    /// It gives no leave: nothing may pass for it.
+    pub fn record_last(&self, records: &[Record]) {
+        self.inner.parts.record_last(records);
     }
 
     /// Writes a milestone into the gateway's ledger and returns when it is synced; only then may its effect happen.

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use halligan_client::types::{
-    ConnectPassword, ConnectPasswordWish, LoginCertificate, LoginCertificateWish, Me, OneTimePassword,
-    OneTimePasswordWish, SshKey, SshKeyRemoval, SshKeyWish,
+    ClientCertificate, ClientCertificateWish, ConnectPassword, ConnectPasswordWish, LoginCertificate,
+    LoginCertificateWish, Me, OneTimePassword, OneTimePasswordWish, SshKey, SshKeyRemoval, SshKeyWish,
 };
 use halligan_control::people::account::Account;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,6 +22,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(add_ssh_key))
         .routes(routes!(remove_ssh_key))
         .routes(routes!(login_certificate))
+        .routes(routes!(client_certificate))
         .routes(routes!(one_time_password))
         .routes(routes!(connect_password))
 }
@@ -86,6 +87,19 @@ async fn login_certificate(
     let (certificate, valid_until) =
         api.control.login_certificate_for(&caller, &public_key, lifetime).await?;
     Ok(Json(LoginCertificate { certificate, valid_until }))
+}
+
+/// An X.509 certificate by which gateways know the caller in TLS, for at most 8 h. Databases' tools can show it.
+#[utoipa::path(post, path = "/client-certificate", tag = "people", request_body = ClientCertificateWish, responses((status = 200, body = ClientCertificate)))]
+async fn client_certificate(
+    State(api): State<Api>,
+    Person(caller): Person,
+    wish: Wished<ClientCertificateWish>,
+) -> Result<Json<ClientCertificate>, ApiError> {
+    let ClientCertificateWish { public_key, lifetime } = wish.value;
+    let (certificate, valid_until) =
+        api.control.client_certificate_for(&caller, &public_key, lifetime).await?;
+    Ok(Json(ClientCertificate { certificate, valid_until }))
 }
 
 /// A password for one login through a gateway, for two minutes. Needs an active grant.

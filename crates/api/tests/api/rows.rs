@@ -14,6 +14,7 @@ pub struct Row {
 }
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJpUFXQhKqgh0HFzlnK75OugcOGzcMS9OWb97ITHTpcv";
+const CLIENT_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEXg0SwWd6hNS07hcT/GQoXsyOP/DJ\nU6cJWdt3sDisjLL0SX+x/+4WKgIbJYz0g8+nwx3+cl06BcEavbC/bvSXrA==\n-----END PUBLIC KEY-----\n";
 
 /// All calls of the API, in order of path.
 pub fn rows(world: &World) -> Vec<Row> {
@@ -67,6 +68,11 @@ pub fn rows(world: &World) -> Vec<Row> {
         get("/catalog/systems", "/catalog/systems".into()),
         post("/catalog/systems", "/catalog/systems".into(), words("{}")),
         get("/checkpoint", "/checkpoint".into()),
+        post(
+            "/client-certificate",
+            "/client-certificate".into(),
+            serde_json::json!({"public_key": CLIENT_KEY}),
+        ),
         post(
             "/connect-passwords",
             "/connect-passwords".into(),

@@ -46,6 +46,7 @@ async fn put(site: &Site, number: u128, password: &str) -> Response {
         stored_key: Seed::new(keys.stored_key),
         server_key: Seed::new(keys.server_key),
         expires: site.clock.wall().plus(Span::minutes(10)),
+        client: None,
     })
     .await
 }

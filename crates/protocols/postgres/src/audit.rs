@@ -138,10 +138,9 @@ impl Audit {
     /// True while no statement runs, and none may end that the server has not said so of: [`Self::transaction`] is how
     /// it stands.
     pub fn is_settled(&self) -> bool {
-        !self
-            .waiting
-            .iter()
-            .any(|expected| expected.running().is_some() || matches!(expected, Expected::Sync))
+        !self.waiting.iter().any(|expected| {
+            expected.running().is_some() || matches!(expected, Expected::Sync | Expected::Refused)
+        })
     }
 
     /// So much waits for the server that the client should not be read for now.
@@ -261,10 +260,15 @@ impl Audit {
         self.names.check()
     }
 
-    /// A statement that is not let through: recorded as refused, with the reason. Its bytes do not go on.
-    pub fn refused(&mut self, runs: Runs, reason: &str, at: u64) {
+    /// A statement that is not let through: recorded as refused, with the reason. Its bytes do not go on; what goes in their
+    /// place fails.
+    pub fn refused(&mut self, message: &FromClientMessage, runs: Runs, reason: &str, at: u64) {
         let running = self.begin(runs, at);
         self.end(running, Some(Outcome::Refused { reason: reason.to_owned() }), at);
+        // In the middle of a batch that failed the server skips it like any other, up to the Sync.
+        if !matches!(message, FromClientMessage::Execute { .. }) && !self.skipping {
+            self.waiting.push_back(Expected::Refused);
+        }
     }
 
     /// The connection is over: what still waits has an unknown outcome.

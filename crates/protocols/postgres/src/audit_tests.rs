@@ -303,7 +303,8 @@ fn a_refused_statement_and_a_lost_connection_are_on_record() {
     let mut audit = audit(Kept::None);
     let runs = audit.runs(&query("drop table t")).unwrap();
     assert_eq!(runs.class(), StatementClass::Schema);
-    audit.refused(runs, "schema changes are not allowed", 10);
+    audit.refused(&query("drop table t"), runs, "schema changes are not allowed", 10);
+    audit.servers(&[S::Error(ServerMessage::default()), S::ReadyForQuery(TransactionStatus::Idle)]);
     assert_eq!(audit.lines(), ["#1 schema drop table t", "#1 refused: schema changes are not allowed []"]);
     audit.clients(&[query("select 1")]);
     assert_eq!(audit.running(), Some(2));

@@ -2,22 +2,24 @@
 //! ours; the target's stay here.
 //!
 //! A key's number tells which gateway gave it out. A request with another gateway's number has come to the wrong one
-//! (a balancer between): [`Cancels::take`] says so, and passing it on to that gateway is done there.
+//! (a balancer between): it is given to the control plane, which brings it to the desk of that gateway.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
+use halligan_core::ids::Name;
+use halligan_session::cancel::{GATEWAY_BITS, gateway_number};
+use halligan_session::{CancelDesk, CancelRequest};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::codec::Version;
+use crate::listener::Shared;
 use crate::relay::Conversation;
 
 /// The upper bits of a key's process number are the gateway's.
-const GATEWAY_BITS: u32 = 10;
 const OWN_BITS: u32 = 31 - GATEWAY_BITS;
 /// Bytes of the secret part. A number of 21 bits is drawn at random beside the four.
 const BYTES_3_0: usize = 4;
@@ -66,18 +68,16 @@ pub(crate) struct Given {
 /// Whose a request is.
 pub(crate) enum Asked {
     Of(Arc<Conversation>),
-    /// Another gateway gave the key out: the one with this number.
-    Elsewhere(u32),
+    /// Another gateway gave the key out, or nobody.
+    Elsewhere,
     Nobody,
     TooMany,
 }
 
 impl Cancels {
-    /// `gateway` is this gateway's name, whose digest gives its number.
-    pub(crate) fn new(gateway: &str) -> Self {
-        let digest = Sha256::digest(gateway.as_bytes());
-        let number = digest.first_chunk().copied().map_or(0, u32::from_be_bytes) >> (32 - GATEWAY_BITS);
-        Self { gateway: number, keys: Mutex::default(), heard: Mutex::default() }
+    /// `gateway` is this gateway's name, which gives its number.
+    pub(crate) fn new(gateway: &Name) -> Self {
+        Self { gateway: gateway_number(gateway), keys: Mutex::default(), heard: Mutex::default() }
     }
 
     /// Draws a key for a conversation.
@@ -106,7 +106,8 @@ impl Cancels {
 
     /// Finds whose key it is. Which process numbers are in use shows in no difference of time beside that of a map; the
     /// secret is compared in constant time.
-    pub(crate) fn take(&self, process: u32, secret: &[u8], from: SocketAddr, now: Instant) -> Asked {
+    fn take(&self, request: &CancelRequest, now: Instant) -> Asked {
+        let CancelRequest { process, key, client: from, .. } = request;
         let mut heard = lock(&self.heard);
         if heard.len() >= MOST_ADDRESSES {
             heard.retain(|_, one| now.duration_since(one.since) < WINDOW);
@@ -122,20 +123,60 @@ impl Cancels {
         if one.all > MOST || one.wrong >= MOST_WRONG {
             return Asked::TooMany;
         }
-        let gateway = process >> OWN_BITS;
-        if gateway != self.gateway {
-            one.wrong += 1;
-            return Asked::Elsewhere(gateway);
+        if request.gateway() != self.gateway {
+            return Asked::Elsewhere;
         }
         let keys = lock(&self.keys);
-        match keys.get(&process) {
-            Some(entry) if bool::from(entry.secret.as_slice().ct_eq(secret)) => {
+        match keys.get(process) {
+            Some(entry) if bool::from(entry.secret.as_slice().ct_eq(key.expose())) => {
                 Asked::Of(Arc::clone(&entry.conversation))
             }
-            _ => {
+            found => {
                 one.wrong += 1;
-                Asked::Nobody
+                // Two gateways may have one number.
+                if found.is_none() { Asked::Elsewhere } else { Asked::Nobody }
             }
+        }
+    }
+
+    /// Does what is asked where the key is one of ours; else gives the request back, to be passed on.
+    pub(crate) fn carry_out(&self, request: &CancelRequest) -> Carried {
+        let from = request.client;
+        match self.take(request, Instant::now()) {
+            Asked::Of(conversation) => {
+                if let Some(cancel) = conversation.cancel(from, request.through.as_ref()) {
+                    tokio::spawn(async move { cancel.send().await });
+                }
+            }
+            Asked::Elsewhere => return Carried::NotOurs,
+            Asked::Nobody => tracing::info!(%from, "a cancel request with a key that nobody has"),
+            Asked::TooMany => tracing::warn!(%from, "too many cancel requests"),
+        }
+        Carried::Done
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    Done,
+    NotOurs,
+}
+
+/// For requests that came to other gateways.
+impl CancelDesk for Cancels {
+    fn cancel(&self, request: &CancelRequest) {
+        if self.carry_out(request) == Carried::NotOurs {
+            tracing::info!(client = %request.client, "a cancel request with a key that nobody has");
+        }
+    }
+}
+
+impl Shared {
+    /// A client asked for it here.
+    pub(crate) fn cancel(&self, request: CancelRequest) {
+        if self.cancels.carry_out(&request) == Carried::NotOurs {
+            self.control.pass_cancel(request);
         }
     }
 }

@@ -5,12 +5,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use halligan_session::roster::CLIENT_CA_NAME;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
@@ -66,7 +70,7 @@ impl Own {
         let mut tls = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(CertificateError::Fit)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(Asked::new()))
             .with_single_cert(certificates, secret)
             .map_err(CertificateError::Fit)?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
@@ -76,8 +80,128 @@ impl Own {
     }
 }
 
+/// A key for one login by certificate. It is made here and goes nowhere.
+pub(crate) struct LoginKey(rcgen::KeyPair);
+
+impl LoginKey {
+    pub(crate) fn make() -> Result<Self, CertificateError> {
+        rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(Self).map_err(CertificateError::Make)
+    }
+
+    /// The point, uncompressed, hex.
+    pub(crate) fn public(&self) -> String {
+        hex::encode(self.0.public_key_raw())
+    }
+
+    /// Settings of TLS that show this certificate, with all else as in `checked`.
+    pub(crate) fn show(&self, checked: &ClientConfig, certificate: &str) -> Result<ClientConfig, String> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| "the connector's certificate cannot be read".to_owned())?;
+        let key = PrivateKeyDer::Pkcs8(self.0.serialize_der().into());
+        let provider = provider();
+        let signing = provider.key_provider.load_private_key(key).map_err(|error| error.to_string())?;
+        let certified = rustls::sign::CertifiedKey::new(chain, signing);
+        certified.keys_match().map_err(|_| "the connector's certificate is for another key".to_owned())?;
+        let mut config = checked.clone();
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+        // Nobody resumes what a certificate of minutes has opened.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(config)
+    }
+}
+
+/// Clients are asked for a certificate, and need none. Here it is only seen to that whoever shows one holds its key: whose
+/// it is, and whether it is good, is the gateway's to say, by the roster of that moment and with a sentence.
+#[derive(Debug)]
+struct Asked {
+    provider: Arc<CryptoProvider>,
+    whose: Vec<DistinguishedName>,
+}
+
+impl Asked {
+    fn new() -> Self {
+        Self { provider: provider(), whose: vec![DistinguishedName::from(login_authority())] }
+    }
+}
+
+impl ClientCertVerifier for Asked {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.whose
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate says that the login authority signed it. Others (tools show what lies in `~/.postgresql`) are as
+/// good as none.
+pub(crate) fn of_login_authority(certificate: &[u8]) -> bool {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.is_ok_and(|(_, parsed)| parsed.issuer().as_raw() == login_authority())
+}
+
+/// The authority's name as it stands in certificates (RFC 5280 section 4.1.2.4): one CN, a UTF8String.
+fn login_authority() -> Vec<u8> {
+    let name = CLIENT_CA_NAME.as_bytes();
+    let length = |more: usize| (name.len() + more) as u8;
+    let around = [0x30, length(11), 0x31, length(9), 0x30, length(7), 6, 3, 0x55, 4, 3, 0x0c, length(0)];
+    [&around[..], name].concat()
+}
+
+/// A key and certificate that this end shows.
+pub(crate) fn shown(
+    certificate: &str,
+    key: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| "the client certificate cannot be read".to_owned())?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    Ok((certificates, key.map_err(|_| "the key of the client certificate cannot be read".to_owned())?))
+}
+
 /// How a target's certificate is checked: signed by one of these, or one of these itself.
 pub(crate) fn client_config(server_ca: &str) -> Result<ClientConfig, String> {
+    client_config_with(server_ca, None)
+}
+
+/// The same, for an end that shows a certificate (PEM) with its key (PEM).
+pub(crate) fn client_config_with(server_ca: &str, own: Option<(&str, &str)>) -> Result<ClientConfig, String> {
     let roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(server_ca.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| "the catalog's `server_ca` is not PEM".to_owned())?;
@@ -91,12 +215,18 @@ pub(crate) fn client_config(server_ca: &str) -> Result<ClientConfig, String> {
         .build()
         .map_err(|error| format!("the catalog's `server_ca` cannot be used: {error}"))?;
     let verifier = Arc::new(Verifier { pinned: roots, signed, provider: Arc::clone(&provider) });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match own {
+        Some((certificate, key)) => {
+            let (certificates, key) = shown(certificate, key)?;
+            config.with_client_auth_cert(certificates, key).map_err(|error| error.to_string())?
+        }
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
 }

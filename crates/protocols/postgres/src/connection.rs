@@ -1,22 +1,21 @@
 //! One client, from its first packet to its end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use halligan_core::catalog::{ResultsKept, SystemKind};
 use halligan_recording::RecordKind;
 use halligan_session::control_plane::entitlement_of_login;
 use halligan_session::end_reason::printable;
-use halligan_session::{ClientConnection, EndReason, NodeEvent, Session};
-use tokio::io::AsyncWriteExt as _;
+use halligan_session::{CancelRequest, ClientConnection, EndReason, NodeEvent, Secret, Session};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditConfig, Kept};
-use crate::cancel::Asked;
-use crate::certificate::ALPN;
+use crate::certificate::{ALPN, of_login_authority};
 use crate::codec::{
     CodecError, First, Severity, Startup, TransactionStatus, Version, Writer, negotiate, read_first,
 };
@@ -31,43 +30,22 @@ use crate::upstream::{Unreachable, Upstream};
 const MOST_REQUESTS: usize = 3;
 /// How long a client may take to read its last words.
 const GOING: Duration = Duration::from_millis(30);
+/// How long a client that has been told may go on sending before its socket is closed.
+const HEARD_OUT: Duration = Duration::from_millis(500);
 /// How long the end of a session's records may take.
 const ENDINGS: Duration = Duration::from_secs(5);
-
-/// Where a client comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whence {
-    Tcp(SocketAddr),
-    /// A Unix socket of this machine.
-    Unix,
-}
-
-impl Whence {
-    /// For people, and for what is bound to an address.
-    pub(crate) fn address(self) -> SocketAddr {
-        match self {
-            Self::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
-            Self::Unix => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 0),
-        }
-    }
-
-    fn is_local(self) -> bool {
-        self == Self::Unix || self.address().ip().is_loopback()
-    }
-}
 
 /// Serves one client. `waiting` is its place among those who are not logged in.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     socket: Socket,
-    whence: Whence,
+    client: SocketAddr,
     waiting: Waiting,
     stopping: CancellationToken,
 ) {
-    let client = whence.address();
     let from = ClientConnection { client, gateway: shared.config.gateway.clone() };
     let begin = async {
-        let begun = begin(&shared, socket, whence, &from).await;
+        let begun = begin(&shared, socket, &from).await;
         drop(waiting);
         begun
     };
@@ -93,10 +71,10 @@ struct LoggedIn {
 }
 
 /// Everything before it is known who it is.
-async fn begin(shared: &Shared, socket: Socket, whence: Whence, from: &ClientConnection) -> Option<LoggedIn> {
+async fn begin(shared: &Shared, socket: Socket, from: &ClientConnection) -> Option<LoggedIn> {
     let client = from.client;
     let mut read = BytesMut::new();
-    let (mut leg, startup) = match first_packets(shared, socket, whence, &mut read).await {
+    let (mut leg, startup) = match first_packets(shared, socket, client, &mut read).await {
         Ok(Some(begun)) => begun,
         Ok(None) => return None,
         Err(error) => {
@@ -106,7 +84,7 @@ async fn begin(shared: &Shared, socket: Socket, whence: Whence, from: &ClientCon
     };
     let secret = matches!(leg, Leg::Tls(_));
     let mut out = BytesMut::new();
-    let may_be_plain = shared.config.plain_from_here && whence.is_local();
+    let may_be_plain = shared.config.plain_from_here && client.ip().is_loopback();
     if !(secret || may_be_plain) {
         let text = "this gateway takes connections inside TLS only: connect with sslmode=verify-full";
         Writer(&mut out).error(Severity::Fatal, "28000", text, None);
@@ -118,7 +96,8 @@ async fn begin(shared: &Shared, socket: Socket, whence: Whence, from: &ClientCon
         Writer(&mut out).negotiate_protocol_version(negotiated.version, unknown);
     }
     let binding = shared.certificate.binding.as_deref().filter(|_| secret);
-    let asking = Asking { leg: &mut leg, read: &mut read, binding, from };
+    let certificate = leg.shown_certificate().filter(|shown| of_login_authority(shown));
+    let asking = Asking { leg: &mut leg, read: &mut read, binding, certificate, from };
     match asking.person(&*shared.control, &startup, &mut out).await {
         Ok((person, login)) => {
             Some(LoggedIn { leg, read, startup, version: negotiated.version, login, person })
@@ -134,7 +113,7 @@ async fn begin(shared: &Shared, socket: Socket, whence: Whence, from: &ClientCon
 async fn first_packets(
     shared: &Shared,
     socket: Socket,
-    whence: Whence,
+    client: SocketAddr,
     read: &mut BytesMut,
 ) -> std::io::Result<Option<(Leg, Startup)>> {
     let wrong = |error: CodecError| std::io::Error::other(error);
@@ -160,7 +139,8 @@ async fn first_packets(
         leg = match (first, leg) {
             (First::Startup(startup), leg) => return Ok(Some((leg, startup))),
             (First::Cancel { process, key }, _) => {
-                cancel(shared, process, &key, whence);
+                let key = Secret::new(key.to_vec());
+                shared.cancel(CancelRequest { process, key, client, through: None });
                 return Ok(None);
             }
             (First::GssencRequest, Leg::Plain(mut socket)) => {
@@ -197,23 +177,6 @@ async fn first_packets(
 async fn inside_tls(shared: &Shared, socket: Socket) -> std::io::Result<Leg> {
     let acceptor = TlsAcceptor::from(Arc::clone(&shared.certificate.tls));
     Ok(Leg::Tls(Box::new(acceptor.accept(socket).await?.into())))
-}
-
-fn cancel(shared: &Shared, process: u32, key: &[u8], whence: Whence) {
-    let from = whence.address();
-    match shared.cancels.take(process, key, from, Instant::now()) {
-        Asked::Of(conversation) => {
-            if let Some(cancel) = conversation.cancel(from) {
-                tokio::spawn(async move { cancel.send().await });
-            }
-        }
-        // Gateways have no link among one another yet: what would be passed on is dropped, and said.
-        Asked::Elsewhere(gateway) => {
-            tracing::warn!(%from, gateway, "a cancel request came to another gateway than its session's");
-        }
-        Asked::Nobody => tracing::info!(%from, "a cancel request with a key that nobody has"),
-        Asked::TooMany => tracing::warn!(%from, "too many cancel requests"),
-    }
 }
 
 /// Why there is no conversation, in words for the client.
@@ -333,17 +296,17 @@ impl LoggedIn {
         let mut out = greeting;
         Writer(&mut out).backend_key_data(key.process, &key.secret).ready_for_query(TransactionStatus::Idle);
         let ahead = std::mem::take(&mut self.read);
-        let stop = if self.leg.send(&mut out).await.is_err() {
-            Stop::ClientLeft
+        let (stop, gone) = if self.leg.send(&mut out).await.is_err() {
+            (Stop::ClientLeft, None)
         } else {
             let (mut from_client, mut to_client) = tokio::io::split(self.leg);
             let (mut from_server, mut to_server) = tokio::io::split(server);
             // What came behind the last answer is the beginning of what follows.
-            let mut from_client = tokio::io::AsyncReadExt::chain(&ahead[..], &mut from_client);
+            let mut all_from_client = tokio::io::AsyncReadExt::chain(&ahead[..], &mut from_client);
             let stop = tokio::select! {
                 stop = run(
                     &conversation,
-                    (&mut from_client, &mut to_client),
+                    (&mut all_from_client, &mut to_client),
                     (&mut from_server, &mut to_server),
                     read,
                 ) => stop,
@@ -356,10 +319,10 @@ impl LoggedIn {
             }
             drop((from_server, to_server));
             last_words(&conversation, &stop, &mut to_client).await;
-            stop
+            (stop, (!leaves).then_some((from_client, to_client)))
         };
         drop(given);
-        end(&conversation, stop).await;
+        tokio::join!(end(&conversation, stop), heard_out(gone));
     }
 
     /// Says why there is nothing to be had.
@@ -403,7 +366,6 @@ async fn last_words(conversation: &Conversation, stop: &Stop, to: &mut (impl tok
         Stop::Client(error @ CodecError::TooLong { .. }) => ("54000", error.to_string()),
         Stop::Client(error) | Stop::Target(error) => ("08P01", error.to_string()),
         Stop::Audit(error) => ("54000", error.to_string()),
-        Stop::Odd(say) => ("08P01", (*say).to_owned()),
     };
     if !code.is_empty() && conversation.is_whole() {
         let mut out = BytesMut::new();
@@ -418,6 +380,19 @@ async fn last_words(conversation: &Conversation, stop: &Stop, to: &mut (impl tok
     let _late = tokio::time::timeout(GOING, to.shutdown()).await;
 }
 
+/// A client that still sends (COPY) would lose its last words with the rest of what is on the way, were its socket closed
+/// with something unread: that is thrown away, until the client closes or for a short while.
+async fn heard_out(client: Option<(ReadHalf<Leg>, WriteHalf<Leg>)>) {
+    let Some((mut from, _held_open)) = client else { return };
+    let mut thrown_away = BytesMut::with_capacity(16 * 1024);
+    let read = async {
+        while let Ok(1..) = from.read_buf(&mut thrown_away).await {
+            thrown_away.clear();
+        }
+    };
+    let _late = tokio::time::timeout(HEARD_OUT, read).await;
+}
+
 /// Writes down the end, and ends the session.
 async fn end(conversation: &Conversation, stop: Stop) {
     let (reason, say) = match stop {
@@ -427,7 +402,6 @@ async fn end(conversation: &Conversation, stop: Stop) {
         Stop::Client(error) => (EndReason::ClientLeft, error.to_string()),
         Stop::Target(error) => (EndReason::TargetLeft, error.to_string()),
         Stop::Audit(error) => (EndReason::ClientLeft, error.to_string()),
-        Stop::Odd(say) => (EndReason::ClientLeft, say.to_owned()),
     };
     let (session, channel) = (conversation.session(), conversation.channel());
     let ending = async {

@@ -11,11 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use halligan_session::Secret;
 use halligan_session::scram::{ScramKeys, ScramSalt, client_key_of_password};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::certificate::{client_config, end_point_hash};
+use crate::certificate::{client_config, client_config_with, end_point_hash};
 use crate::codec::{
     Authentication, First, FromServerMessage, ServerScanner, Severity, Startup, Writer, read_first,
 };
@@ -35,7 +36,14 @@ pub struct Door {
     login: String,
     /// Which database a tool gets that names none.
     database: String,
-    password: RwLock<Secret>,
+    proof: Proof,
+}
+
+/// By what a door logs in.
+enum Proof {
+    Password(RwLock<Secret>),
+    /// In the handshake already.
+    Certificate,
 }
 
 impl Door {
@@ -50,19 +58,32 @@ impl Door {
         database: String,
         password: Secret,
     ) -> Result<Self, String> {
-        let host = address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
-        let name = host.ok_or_else(|| format!("{address} is no address; it has no port"))?;
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("{address} is neither a name nor an address with a port"))?;
         let tls =
             client_config(certificate).map_err(|_| "the gateway's certificate cannot be read".to_owned())?;
-        let way = Way::new(address.to_owned(), name, Arc::new(tls));
-        Ok(Self { way, login, database, password: RwLock::new(password) })
+        let way = way(address, tls)?;
+        Ok(Self { way, login, database, proof: Proof::Password(RwLock::new(password)) })
+    }
+
+    /// The same, by a client certificate (`own`: PEM, and its key, PEM) in place of a password: control need not be there.
+    ///
+    /// # Errors
+    /// When address, certificate or key cannot be used, in words.
+    pub fn by_certificate(
+        address: &str,
+        certificate: &str,
+        login: String,
+        database: String,
+        own: (&str, &Secret),
+    ) -> Result<Self, String> {
+        let tls = client_config_with(certificate, Some((own.0, own.1.expose())))?;
+        Ok(Self { way: way(address, tls)?, login, database, proof: Proof::Certificate })
     }
 
     /// Logs in with another password from now on: each is good for new connections for minutes only.
     pub fn renew(&self, password: Secret) {
-        *self.password.write().unwrap_or_else(PoisonError::into_inner) = password;
+        if let Proof::Password(held) = &self.proof {
+            *held.write().unwrap_or_else(PoisonError::into_inner) = password;
+        }
     }
 
     /// Lets tools of the same user in until the listener fails. Each connection is one session at the gateway.
@@ -142,7 +163,7 @@ impl Door {
         let certificates = stream.get_ref().1.peer_certificates();
         let binding = certificates.and_then(<[_]>::first).and_then(|first| end_point_hash(first));
         let mut all = vec![("user", self.login.as_str())];
-        if startup.parameter("database").is_none_or(Bytes::is_empty) {
+        if startup.parameter("database").is_none_or(Bytes::is_empty) && !self.database.is_empty() {
             all.push(("database", &self.database));
         }
         for (name, value) in &startup.parameters {
@@ -158,7 +179,9 @@ impl Door {
         gateway.send(&mut out).await?;
         let (mut scanner, mut read) = (ServerScanner::new(0), BytesMut::new());
         let mut told = BytesMut::new();
-        let (mut first, mut sent, mut proved) = (None, None, false);
+        let (mut first, mut sent) = (None, None);
+        // Whom a certificate was shown to is known by its own.
+        let mut proved = matches!(self.proof, Proof::Certificate);
         loop {
             let (message, raw) = next(&mut gateway, &mut scanner, &mut read).await?;
             let request = match message {
@@ -187,7 +210,10 @@ impl Door {
                     let begun =
                         first.take().ok_or(Unreachable::Method("to go on with what has not begun"))?;
                     let salt = salt_of(&data)?;
-                    let password = self.password.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    let Proof::Password(held) = &self.proof else {
+                        return Err(Unreachable::Method("a password, for it does not know our certificate"));
+                    };
+                    let password = held.read().unwrap_or_else(PoisonError::into_inner).clone();
                     let client_key = client_key_of_password(&password, &salt);
                     let keys = ScramKeys::from_password(&password, &salt);
                     let keys = ClientKeys { client_key: client_key.expose(), server_key: &keys.server_key };
@@ -211,6 +237,14 @@ impl Door {
             }
         }
     }
+}
+
+fn way(address: &str, tls: ClientConfig) -> Result<Way, String> {
+    let host = address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
+    let name = host.ok_or_else(|| format!("{address} is no address; it has no port"))?;
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("{address} is neither a name nor an address with a port"))?;
+    Ok(Way::new(address.to_owned(), name, Arc::new(tls)))
 }
 
 /// The salt in the gateway's challenge.

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use halligan_core::ids::Name;
-use halligan_session::ControlPlane;
-use tokio::net::{TcpListener, UnixListener};
+use halligan_session::{CancelDesk, ControlPlane};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cancel::Cancels;
 use crate::certificate::{CertificateError, Own};
-use crate::connection::{Whence, serve};
+use crate::connection::serve;
 use crate::socket::Socket;
 
 /// How the listener is set up.
@@ -22,8 +22,6 @@ use crate::socket::Socket;
 pub struct PostgresConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// A Unix socket beside it, in a folder that only those may enter who may use it.
-    pub unix_socket: Option<PathBuf>,
     /// This gateway's name.
     pub gateway: Name,
     /// Certificate (PEM, with what signed it) and private key; made on the first start where both are missing.
@@ -31,7 +29,7 @@ pub struct PostgresConfig {
     pub key_file: PathBuf,
     /// Names in a self-made certificate, beside those of this machine.
     pub names: Vec<String>,
-    /// Take clients without TLS from this machine's loopback and the Unix socket.
+    /// Take clients without TLS from this machine's loopback.
     pub plain_from_here: bool,
     /// Time from connecting to being logged in.
     pub login_grace: Duration,
@@ -53,7 +51,6 @@ impl PostgresConfig {
         let folder = folder.into();
         Self {
             listen,
-            unix_socket: None,
             gateway,
             certificate_file: folder.join("postgres_certificate.pem"),
             key_file: folder.join("postgres_key.pem"),
@@ -87,7 +84,6 @@ pub enum ListenError {
 /// Listens for stock PostgreSQL clients.
 pub struct PostgresListener {
     tcp: TcpListener,
-    unix: Option<UnixListener>,
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -115,17 +111,11 @@ impl PostgresListener {
         let failed = |address: String| move |source| ListenError::Bind { address, source };
         let tcp = TcpListener::bind(config.listen).await.map_err(failed(config.listen.to_string()))?;
         let address = tcp.local_addr().map_err(failed(config.listen.to_string()))?;
-        let unix = match &config.unix_socket {
-            Some(path) => {
-                // One of a start before this; a listener that lives holds the folder's lock.
-                let _none_before = std::fs::remove_file(path);
-                Some(UnixListener::bind(path).map_err(failed(path.display().to_string()))?)
-            }
-            None => None,
-        };
-        let cancels = Arc::new(Cancels::new(config.gateway.as_str()));
+        let cancels = Arc::new(Cancels::new(&config.gateway));
+        let desk: Arc<dyn CancelDesk> = Arc::clone(&cancels) as _;
+        control.takes_cancels(Arc::downgrade(&desk));
         let shared = Shared { certificate, control, cancels, counts: Arc::default(), config };
-        Ok(Self { tcp, unix, address, shared: Arc::new(shared) })
+        Ok(Self { tcp, address, shared: Arc::new(shared) })
     }
 
     /// Where it listens.
@@ -145,22 +135,21 @@ impl PostgresListener {
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => {
-                    accepted.and_then(|(stream, address)| Ok((Socket::tcp(stream)?, Whence::Tcp(address))))
+                    accepted.and_then(|(stream, address)| Ok((Socket::tcp(stream)?, canonical(address))))
                 }
-                accepted = next_unix(self.unix.as_ref()) => accepted.map(|socket| (socket, Whence::Unix)),
                 () = shutdown.cancelled() => break,
             };
             match accepted {
                 // Everything that can wait happens in the client's own task: nobody stalls this loop.
-                Ok((socket, whence)) => match Admitted::take(&self.shared, whence.address().ip()) {
+                Ok((socket, client)) => match Admitted::take(&self.shared, client.ip()) {
                     Some((admitted, waiting)) => {
                         let (shared, stopping) = (Arc::clone(&self.shared), stopping.clone());
                         clients.spawn(async move {
-                            serve(shared, socket, whence, waiting, stopping).await;
+                            serve(shared, socket, client, waiting, stopping).await;
                             drop(admitted);
                         });
                     }
-                    None => tracing::warn!(?whence, "connection refused: too many are not logged in"),
+                    None => tracing::warn!(%client, "connection refused: too many are not logged in"),
                 },
                 Err(error) => {
                     // Out of file handles, mostly: that passes when somebody leaves.
@@ -169,23 +158,18 @@ impl PostgresListener {
                 }
             }
         }
-        drop((self.tcp, self.unix));
+        drop(self.tcp);
         clients.close();
         if tokio::time::timeout(self.shared.config.drain, clients.wait()).await.is_err() {
             stopping.cancel();
             clients.wait().await;
         }
-        if let Some(path) = &self.shared.config.unix_socket {
-            let _gone = std::fs::remove_file(path);
-        }
     }
 }
 
-async fn next_unix(listener: Option<&UnixListener>) -> std::io::Result<Socket> {
-    match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| Socket::unix(stream)),
-        None => std::future::pending().await,
-    }
+/// One client has one address, however it came.
+const fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A place among the connections; given back when dropped.

@@ -1,5 +1,5 @@
-//! Who a client is: SCRAM with a connect password, of which only keys are known anywhere. Strangers see the same steps,
-//! words and times whatever they say.
+//! Who a client is: by a client certificate of `halligan login`, or SCRAM with a connect password, of which only keys are
+//! known anywhere. Strangers see the same steps, words and times whatever they say.
 
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) read: &'a mut BytesMut,
     /// The hash of our certificate, if TLS ends here.
     pub(crate) binding: Option<&'a [u8]>,
+    /// The certificate that it showed, which says that the login authority signed it.
+    pub(crate) certificate: Option<Vec<u8>>,
     pub(crate) from: &'a ClientConnection,
 }
 
@@ -43,6 +45,9 @@ impl Asking<'_> {
         let login =
             startup.parameter("user").and_then(|user| std::str::from_utf8(user).ok()).unwrap_or_default();
         let login = if login.len() > LOGIN_BYTES { "" } else { login };
+        if let Some(certificate) = self.certificate.take() {
+            return self.by_certificate(control, login, certificate, out).await;
+        }
         let begun = Instant::now();
         match self.attempt(control, login, out).await {
             Ok(person) => Ok((person, login.to_owned())),
@@ -56,6 +61,38 @@ impl Asking<'_> {
                     "28P01",
                     &format!("password authentication failed for user \"{shown}\""),
                     Some("`halligan connect` prints the login name and a connect password for ten minutes."),
+                );
+                let _gone = self.leg.send(out).await;
+                Err(NotIn)
+            }
+        }
+    }
+
+    /// No password is asked for: the handshake has proved that the client holds the key.
+    async fn by_certificate(
+        self,
+        control: &dyn ControlPlane,
+        login: &str,
+        certificate: Vec<u8>,
+        out: &mut BytesMut,
+    ) -> Result<(Person, String), NotIn> {
+        let proof = LoginProof::ClientCertificate { login: login.to_owned(), certificate };
+        let begun = Instant::now();
+        match control.login(proof, self.from).await {
+            Ok(person) => {
+                Writer(out).authentication(AuthenticationRequest::Ok);
+                self.leg.send(out).await.map_err(|_| NotIn)?;
+                Ok((person, login.to_owned()))
+            }
+            Err(refusal) => {
+                tracing::info!(client = %self.from.client, why = %refusal.say.escape_debug(), "login refused");
+                tokio::time::sleep_until(begun + REFUSAL_TIME).await;
+                let hint = "Without a certificate (sslcertmode=disable) a connect password is asked for.";
+                Writer(out).error(
+                    Severity::Fatal,
+                    "28000",
+                    &format!("Halligan: {}", refusal.say),
+                    Some(hint),
                 );
                 let _gone = self.leg.send(out).await;
                 Err(NotIn)

@@ -61,6 +61,12 @@ impl Recorder {
         Ok(())
     }
 
+    /// Writes what came to its end with the session. Nothing may go on for that.
+    pub(crate) fn write_last(&self, kinds: impl Iterator<Item = RecordKind>, at: u64) {
+        let records: Vec<Record> = kinds.map(|kind| Record::new(at, kind)).collect();
+        self.session.record_last(&records);
+    }
+
     fn transferred(&self, event: NodeEvent) {
         let mut pending = self.lock();
         pending.transfers_in_all += 1;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use halligan_core::catalog::PostgresCapabilities;
+use halligan_core::ids::Name;
 use halligan_recording::RecordKind;
 use halligan_session::{EndReason, Ended, Session};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -37,8 +38,6 @@ pub(crate) enum Stop {
     /// The server did.
     Target(CodecError),
     Audit(AuditError),
-    /// With a sentence for the client.
-    Odd(&'static str),
 }
 
 impl From<Ended> for Stop {
@@ -185,7 +184,7 @@ impl Conversation {
     }
 
     /// Somebody who has this conversation's key wants its running statement stopped. Gives what does it at the target.
-    pub(crate) fn cancel(&self, from: SocketAddr) -> Option<Cancel> {
+    pub(crate) fn cancel(&self, from: SocketAddr, through: Option<&Name>) -> Option<Cancel> {
         let state = self.lock();
         let (held, running) = (state.held, state.audit.running());
         drop(state);
@@ -194,7 +193,8 @@ impl Conversation {
             (false, Some(number)) => format!("cancels statement {number}"),
             (false, None) => "finds no statement that runs".to_owned(),
         };
-        let note = RecordKind::Note { text: format!("a cancel request from {from} {what}") };
+        let through = through.map(|gateway| format!(", through gateway {gateway},")).unwrap_or_default();
+        let note = RecordKind::Note { text: format!("a cancel request from {from}{through} {what}") };
         // Nothing is stopped for a session that is over, or that cannot record it.
         self.session.record_now(note).ok()?;
         if held {
@@ -212,14 +212,12 @@ impl Conversation {
     /// The connection is over: what still waits has no outcome, and what transactions changed is reported.
     pub(crate) async fn finish(&self, reason: &str) {
         let at = self.session.since_start();
-        let (written, changes) = {
+        let changes = {
             let mut state = self.lock();
-            state.audit.finish(reason, at);
-            (self.recorder.write(state.audit.records(), at), state.audit.changes())
+            state.audit.finish(&format!("ended with the session: {reason}"), at);
+            self.recorder.write_last(state.audit.records(), at);
+            state.audit.changes()
         };
-        if let Err(ended) = written {
-            tracing::debug!(session = %self.session.id(), %ended, "the last records were not written");
-        }
         self.recorder.changed(changes);
         self.recorder.report_all().await;
     }
@@ -310,7 +308,7 @@ impl Conversation {
                             break Took::Held { message, raw, runs: Box::new(runs) };
                         }
                         (Verdict::Refuse(reason), Some(runs)) => {
-                            refuse(state, &message, runs, reason, at, out)?;
+                            refuse(state, &message, runs, reason, at, out);
                         }
                         (_, runs) => {
                             pass(state, &message, runs, at)?;
@@ -350,7 +348,7 @@ impl Conversation {
                 pass(state, message, Some(runs), at)?;
                 out.extend_from_slice(raw);
             }
-            Some(reason) => refuse(state, message, runs, reason, at, out)?,
+            Some(reason) => refuse(state, message, runs, reason, at, out),
         }
         self.recorder.write(state.audit.records(), at)?;
         Ok(())
@@ -484,21 +482,9 @@ fn refuse(
     reason: guard::Reason,
     at: u64,
     out: &mut BytesMut,
-) -> Result<(), Stop> {
-    let extended = matches!(message, FromClientMessage::Execute { .. });
-    if !extended && state.batch {
-        // What the server makes of a Query in the middle of a batch depends on what it has skipped.
-        return Err(Stop::Odd(
-            "a statement was refused that came in the middle of others; send a Sync before it",
-        ));
-    }
-    state.audit.refused(runs, &reason.say, at);
+) {
+    state.audit.refused(message, runs, &reason.say, at);
     state.refused.replace(message, reason, out);
-    if !extended {
-        // Its replacement is answered by an error and a ReadyForQuery, as a Sync behind a batch that failed.
-        state.audit.client(&FromClientMessage::Sync, None, at)?;
-    }
-    Ok(())
 }
 
 /// Writes all of `out`. Keeps its memory only while much moves.

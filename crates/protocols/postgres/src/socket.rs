@@ -149,6 +149,13 @@ impl Leg {
         Ok(self.read_buf(buffer).await? > 0)
     }
 
+    /// The certificate that the peer showed in the handshake, in which it signed with the key inside.
+    pub(crate) fn shown_certificate(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream) = self else { return None };
+        let shown = stream.get_ref().1.peer_certificates()?;
+        shown.first().map(|certificate| certificate.to_vec())
+    }
+
     /// Writes all of it, and empties it.
     pub(crate) async fn send(&mut self, out: &mut BytesMut) -> io::Result<()> {
         self.write_all(out).await?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use halligan_core::catalog::Activation;
 use halligan_session::{DatabaseCredential, Session};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -13,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::certificate::{client_config, end_point_hash};
+use crate::certificate::{LoginKey, client_config, end_point_hash};
 use crate::codec::{
     Authentication, CodecError, FromServerMessage, NotKept, Piece, ServerMessage, ServerScanner, Version,
     Writer,
@@ -102,13 +103,18 @@ impl std::fmt::Debug for Cancel {
 impl Upstream {
     /// Opens the target of this session's lease.
     pub(crate) async fn connect(session: &Session, wanted: &Wanted) -> Result<Self, Unreachable> {
-        tokio::time::timeout(CONNECT_WITHIN, Self::dial(session, wanted))
+        let opened = tokio::time::timeout(CONNECT_WITHIN, Self::dial(session, wanted))
             .await
-            .map_err(|_| Unreachable::Late)?
+            .map_err(|_| Unreachable::Late)??;
+        session.database_backend(opened.cancel.process);
+        Ok(opened)
     }
 
     async fn dial(session: &Session, wanted: &Wanted) -> Result<Self, Unreachable> {
         let way = Way::to(session)?;
+        if session.lease().postgres.activation == Activation::Prepared {
+            return Self::dial_standing(session, wanted, &way).await;
+        }
         let credential = async |renew| {
             let made = session.database_credential(renew).await;
             made.map_err(|refusal| Unreachable::Credential(refusal.say))
@@ -122,9 +128,9 @@ impl Upstream {
                 Some(leg) => leg,
                 None => way.open().await?,
             };
-            let all = parameters(session, wanted, &made, watched);
+            let all = parameters(session, wanted, &made.user, watched);
             let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            match Self::start(fresh, &way, &all, &made).await {
+            match Self::start(fresh, &way, &all, Some(&made)).await {
                 // Dropped or changed behind the connector's back, or in a restore: once more, anew.
                 Err(Unreachable::Refused(said)) if said.code.starts_with("28") && !renewed => {
                     renewed = true;
@@ -136,11 +142,30 @@ impl Upstream {
         }
     }
 
+    /// By a certificate for a key of this login's own, as a standing role: nothing is written at the server.
+    async fn dial_standing(session: &Session, wanted: &Wanted, way: &Way) -> Result<Self, Unreachable> {
+        let key = LoginKey::make().map_err(|error| Unreachable::Settings(error.to_string()))?;
+        let made = session.database_certificate(key.public()).await;
+        let made = made.map_err(|refusal| Unreachable::Credential(refusal.say))?;
+        let shown = key.show(&way.tls, &made.certificate).map_err(Unreachable::Settings)?;
+        // Cancel requests go without it: it will be over by then, and they need none.
+        let with_key = Way { tls: Arc::new(shown), ..way.clone() };
+        let mut watched = true;
+        loop {
+            let all = parameters(session, wanted, &made.user, watched);
+            let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            match Self::start(with_key.open().await?, way, &all, None).await {
+                Err(Unreachable::Refused(said)) if said.code == UNKNOWN_SETTING && watched => watched = false,
+                other => return other,
+            }
+        }
+    }
+
     async fn start(
         mut leg: Leg,
         way: &Way,
         parameters: &[(&str, &str)],
-        credential: &DatabaseCredential,
+        credential: Option<&DatabaseCredential>,
     ) -> Result<Self, Unreachable> {
         let binding = match &leg {
             Leg::Tls(stream) => {
@@ -188,10 +213,8 @@ async fn authenticate(
     scanner: &mut ServerScanner,
     read: &mut BytesMut,
     binding: Option<&[u8]>,
-    credential: &DatabaseCredential,
+    credential: Option<&DatabaseCredential>,
 ) -> Result<(), Unreachable> {
-    let keys =
-        ClientKeys { client_key: credential.client_key.expose(), server_key: credential.server_key.expose() };
     let (mut first, mut sent, mut proved) = (None, None, false);
     let mut out = BytesMut::new();
     loop {
@@ -203,6 +226,11 @@ async fn authenticate(
             _ => return Err(Unreachable::Method("something else before it knows us")),
         };
         match request {
+            Authentication::Sasl { .. } if credential.is_none() => {
+                return Err(Unreachable::Method(
+                    "a password of a standing role: `pg_hba.conf` must say `cert` for +halligan_prepared, before other lines",
+                ));
+            }
             Authentication::Sasl { mechanisms } if first.is_none() && sent.is_none() => {
                 let mut random = [0; 18];
                 getrandom::fill(&mut random).map_err(std::io::Error::other)?;
@@ -214,6 +242,11 @@ async fn authenticate(
             }
             Authentication::SaslContinue { data } => {
                 let begun = first.take().ok_or(Unreachable::Method("to go on with what has not begun"))?;
+                let credential = credential.ok_or(Unreachable::Method("a password"))?;
+                let keys = ClientKeys {
+                    client_key: credential.client_key.expose(),
+                    server_key: credential.server_key.expose(),
+                };
                 let proof = begun.prove(&data, keys)?;
                 Writer(&mut out).sasl_response(&proof.message);
                 sent = Some(proof);
@@ -222,8 +255,8 @@ async fn authenticate(
                 sent.as_ref().ok_or(ScramError::Server)?.check(&data)?;
                 proved = true;
             }
-            // A server that lets anybody in has not proved that it knows our keys.
-            Authentication::Ok if proved => {
+            // A server that lets anybody in has not proved that it knows our keys. By certificate TLS has proved both.
+            Authentication::Ok if proved || credential.is_none() => {
                 scanner.authenticated();
                 return Ok(());
             }
@@ -258,11 +291,11 @@ pub(crate) async fn next(
 fn parameters<'a>(
     session: &'a Session,
     wanted: &'a Wanted,
-    credential: &'a DatabaseCredential,
+    user: &str,
     watched: bool,
 ) -> Vec<(&'a str, String)> {
     let mut all = vec![
-        ("user", credential.user.clone()),
+        ("user", user.to_owned()),
         ("database", wanted.database.clone()),
         ("application_name", format!("halligan:{}", session.id())),
         // What the session makes belongs to the group, not to a user that is gone tomorrow; `RESET ROLE` leads back here.

@@ -37,6 +37,8 @@ pub enum Expected {
     Query(Box<Running>),
     Call(Box<Running>),
     Sync,
+    /// What stands in place of a whole Query that was refused: an error and a ReadyForQuery are owed, unless it is skipped.
+    Refused,
     /// No answer is owed: here COPY data of the client's passed.
     CopyMark,
 }

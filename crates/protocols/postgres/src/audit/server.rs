@@ -57,7 +57,9 @@ impl Audit {
 
     /// Takes everything up to the first of this kind off the queue, not past a Sync or a statement.
     fn done_through(&mut self, is: impl Fn(&Expected) -> bool) {
-        let stops = |expected: &Expected| expected.running().is_some() || matches!(expected, Expected::Sync);
+        let stops = |expected: &Expected| {
+            expected.running().is_some() || matches!(expected, Expected::Sync | Expected::Refused)
+        };
         let found = self.waiting.iter().position(|expected| is(expected) || stops(expected));
         if let Some(place) = found.filter(|place| self.waiting.get(*place).is_some_and(&is)) {
             self.waiting.drain(..=place);
@@ -139,6 +141,8 @@ impl Audit {
                 let running = self.waiting.iter_mut().find_map(Expected::running_mut);
                 running.into_iter().for_each(|running| running.error = Some(reason.clone()));
             }
+            // On record already.
+            Some(Expected::Refused) => {}
             _ => self.batch_failed(error, &reason, at),
         }
     }
@@ -193,8 +197,9 @@ impl Audit {
     }
 
     fn ready(&mut self, status: TransactionStatus, at: u64) {
-        let answers =
-            |expected: &Expected| matches!(expected, Expected::Sync | Expected::Query(_) | Expected::Call(_));
+        let answers = |expected: &Expected| {
+            matches!(expected, Expected::Sync | Expected::Refused | Expected::Query(_) | Expected::Call(_))
+        };
         let end = self.waiting.iter().position(answers).map_or(0, |place| place + 1);
         let through: Vec<Expected> = self.waiting.drain(..end).collect();
         let mut forget = false;

@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use halligan_core::time::Span;
+use halligan_protocol_postgres::codec::Version;
+use halligan_recording::{Outcome, RecordKind};
 use halligan_session::node_event::NodeEvent;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::raw::*;
 use crate::support::*;
 
 const BACKENDS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'halligan:%'";
@@ -146,4 +151,83 @@ async fn a_gateway_that_stops_says_so() {
     assert!(said.contains("the gateway is being stopped"), "{said}");
     world.direct_until(BACKENDS, "0", Duration::from_secs(2)).await;
     assert!(world.sql("SELECT 3").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_is_cut_off_has_its_end_on_record() {
+    let world = World::new().await;
+    let copy = "COPY (SELECT repeat('x', 100) FROM generate_series(1, 2000000000)) TO STDOUT";
+    for (statement, how) in
+        [("SELECT pg_sleep(60)", "killed"), (copy, "killed"), ("SELECT pg_sleep(61)", "the client is gone")]
+    {
+        let mut psql = world.psql();
+        psql.args(["-c", statement]).stdout(std::process::Stdio::null());
+        let mut psql = psql.spawn().unwrap();
+        world.direct_until(&format!("{BACKENDS} AND state = 'active'"), "1", Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.all_told().await;
+        match how {
+            "killed" => world.kill(world.told_of_session().await, "enough").await,
+            _ => psql.kill().await.unwrap(),
+        }
+        let records = world.records().await;
+        let begun = records.iter().find_map(|record| match record {
+            RecordKind::StatementBegin { text, number, .. } if text == statement => Some(*number),
+            _ => None,
+        });
+        let end = records.iter().find_map(|record| match record {
+            RecordKind::StatementEnd { number, outcome, .. } if Some(*number) == begun => {
+                Some(outcome.clone())
+            }
+            _ => None,
+        });
+        let Some(Outcome::Failed { reason }) = end else { panic!("{how}: {end:?} in {records:#?}") };
+        assert!(reason.starts_with("ended with the session: "), "{how}: {reason}");
+        if statement == copy {
+            let counted = records.iter().any(|record| {
+                matches!(record, RecordKind::TransferEnd { bytes, outcome: Outcome::Failed { .. }, .. } if *bytes > 0)
+            });
+            assert!(counted, "what was copied until then is counted");
+        }
+        drop(psql);
+        world.direct_until(BACKENDS, "0", Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_on_copying_in_is_told_and_its_socket_closes() {
+    let world = World::new().await;
+    world.sql("CREATE TABLE things (t TEXT)").await.unwrap();
+    let mut raw = Raw::ready(&world, Version::V3_0).await;
+    raw.query("COPY things FROM STDIN").await;
+    assert_eq!(raw.until(b'G').await.0, "G");
+    let mut rows = BytesMut::new();
+    put(&mut rows, b'd', &[b"x".repeat(8000), b"\n".to_vec()].concat());
+    let Raw { stream, mut buffer, .. } = raw;
+    let (mut from, mut to) = tokio::io::split(stream);
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = std::sync::Arc::clone(&sent);
+    // It never looks at what it is told.
+    let sending = tokio::spawn(async move {
+        while to.write_all(&rows).await.is_ok() {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Instant::now()
+    });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(sent.load(std::sync::atomic::Ordering::Relaxed) > 100, "it copies");
+    let session = world.told_of_session().await;
+    let begun = Instant::now();
+    world.kill(session, "enough").await;
+    let mut told = async || while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {};
+    tokio::time::timeout(Duration::from_secs(5), told()).await.expect("the socket closes");
+    let words = text(&buffer);
+    assert!(words.contains("57P01") && words.contains("ended by somebody else: enough"), "{words}");
+    let closed = tokio::time::timeout(Duration::from_secs(5), sending).await.unwrap().unwrap();
+    assert!(closed.duration_since(begun) < Duration::from_secs(2), "{:?}", closed.duration_since(begun));
+    world.direct_until(BACKENDS, "0", Duration::from_secs(2)).await;
+    assert_eq!(world.direct("SELECT count(*) FROM things").await, "0");
+    let records = world.records().await;
+    let end = |record: &RecordKind| matches!(record, RecordKind::TransferEnd { bytes, outcome: Outcome::Failed { .. }, .. } if *bytes > 0);
+    assert!(records.iter().any(end), "{records:#?}");
 }

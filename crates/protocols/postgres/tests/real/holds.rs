@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use halligan_core::catalog::{PostgresCapabilities, StatementRule};
 use halligan_core::time::Span;
 use halligan_link::{Request, Response};
+use halligan_protocol_postgres::codec::{Version, Writer};
 use halligan_recording::{Outcome, RecordKind};
 use halligan_session::node_event::NodeEvent;
 
+use crate::raw::*;
 use crate::support::*;
 
 fn careful(may: &mut PostgresCapabilities) {
@@ -151,4 +154,84 @@ async fn a_held_statement_is_withdrawn_by_control_c_and_ends_with_the_session() 
     let said = text(&output.stderr);
     assert!(said.contains("ended by somebody else: enough"), "{said}");
     assert_eq!(world.direct("SELECT to_regclass('kept') IS NULL").await, "f");
+}
+
+/// Simple queries in the middle of a batch that no Sync has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_is_refused_in_the_middle_of_a_batch_fails_as_at_the_server() {
+    let world = World::may(careful).await;
+    let denied = "GRANT SELECT ON orders TO PUBLIC";
+    // After what went well: it fails, and the conversation goes on; the server answers both without a Sync.
+    let mut raw = Raw::ready(&world, Version::V3_0).await;
+    let mut out = BytesMut::new();
+    parse(&mut out, "", "SELECT 1");
+    bind_nothing(&mut out);
+    execute(&mut out);
+    Writer(&mut out).query(denied);
+    raw.send(&out).await;
+    let (code, say) = raw.error().await;
+    assert_eq!(code, "42501", "{say}");
+    assert_eq!(raw.until(b'Z').await.0, "Z");
+    raw.query("SELECT 2").await;
+    assert_eq!(raw.until(b'Z').await.0, "TDCZ");
+    // After what failed: the server skips it, and what is behind it, up to the Sync.
+    for early in [false, true] {
+        let mut out = BytesMut::new();
+        parse(&mut out, "", "SELECT nonsense FROM nowhere");
+        bind_nothing(&mut out);
+        execute(&mut out);
+        if early {
+            // The error has come back before the query goes out.
+            raw.send(&out).await;
+            assert_eq!(raw.error().await.0, "42P01");
+            out.clear();
+        }
+        Writer(&mut out).query(denied);
+        Writer(&mut out).query("SELECT 3");
+        sync(&mut out);
+        raw.send(&out).await;
+        if !early {
+            assert_eq!(raw.error().await.0, "42P01");
+        }
+        assert_eq!(raw.until(b'Z').await.0, "Z", "early: {early}");
+        raw.query("SELECT 4").await;
+        assert_eq!(raw.until(b'Z').await.0, "TDCZ", "early: {early}");
+    }
+    drop(raw);
+    let records = world.records().await;
+    let ends: Vec<(u64, Outcome)> = records
+        .iter()
+        .filter_map(|record| match record {
+            RecordKind::StatementEnd { number, outcome, .. } => Some((*number, outcome.clone())),
+            _ => None,
+        })
+        .collect();
+    let of = |text: &str| -> Vec<Outcome> {
+        let numbers: Vec<u64> = records
+            .iter()
+            .filter_map(|record| match record {
+                RecordKind::StatementBegin { number, text: begun, .. } if begun == text => Some(*number),
+                _ => None,
+            })
+            .collect();
+        ends.iter()
+            .filter(|(number, _)| numbers.contains(number))
+            .map(|(_, outcome)| outcome.clone())
+            .collect()
+    };
+    assert!(
+        of(denied).len() == 3 && of(denied).iter().all(|end| matches!(end, Outcome::Refused { .. })),
+        "{ends:?}"
+    );
+    assert_eq!(of("SELECT 1"), [Outcome::Done]);
+    assert_eq!(of("SELECT 2"), [Outcome::Done]);
+    assert!(
+        of("SELECT 3").len() == 2 && of("SELECT 3").iter().all(|end| matches!(end, Outcome::Failed { .. })),
+        "{ends:?}"
+    );
+    assert_eq!(of("SELECT 4"), [Outcome::Done, Outcome::Done]);
+}
+
+fn bind_nothing(out: &mut BytesMut) {
+    put(out, b'B', b"\0\0\0\0\0\0\0\0");
 }

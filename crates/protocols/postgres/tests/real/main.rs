@@ -8,7 +8,9 @@
     reason = "tests"
 )]
 
+mod certificates;
 mod clients;
+mod doors;
 mod drivers;
 mod ends;
 mod flood;
@@ -16,6 +18,7 @@ mod holds;
 mod majors;
 mod newer;
 mod raw;
+mod regress;
 mod support;
 mod throughput;
 mod traps;

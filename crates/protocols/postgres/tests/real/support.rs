@@ -24,7 +24,7 @@ use halligan_recording::{Identity, RecordKind, RecordingReader};
 use halligan_session::control_plane::{BoxFuture, ControlPlane as _};
 use halligan_session::lease::{Lease, SignedLease, Target as LeaseTarget};
 use halligan_session::node_event::{NodeEvent, NodeLeaf};
-use halligan_session::roster::{Roster, RosterPerson};
+use halligan_session::roster::{Roster, RosterNode, RosterPerson};
 use halligan_session::{ScramKeys, Secret, SignedRoster};
 use halligan_testkit::postgres_programs::{DEBIAN, MAJOR_VARIABLE, libpq, programs_18};
 use halligan_testkit::postgres_target::{Builder, PostgresTarget};
@@ -52,6 +52,8 @@ fn control_key() -> SigningKey {
 #[derive(Default)]
 pub struct Control {
     leaves: Mutex<Vec<Vec<u8>>>,
+    /// The other gateway, to which cancel requests are passed on.
+    pub beside: Mutex<Option<Peer>>,
     recordings: Mutex<HashMap<RecordingId, Vec<u8>>>,
 }
 
@@ -77,6 +79,16 @@ impl Handler for Control {
                     }
                     Response::LedgerAck { size: leaves.len() as u64 }
                 }
+                Request::PassCancel { process, key, client } => {
+                    let beside = self.beside.lock().unwrap().clone();
+                    let through = name("gw-1");
+                    let passed = Request::CancelStatement { process, key, client, through };
+                    match beside {
+                        Some(beside) => beside.call(passed).await.unwrap(),
+                        None => Response::Ok,
+                    }
+                }
+                Request::ConnectPasswordUsed { .. } => Response::Ok,
                 Request::RecordingBegin { recording, .. } => {
                     let mut all = self.recordings.lock().unwrap();
                     Response::RecordingAt { offset: all.entry(recording).or_default().len() as u64 }
@@ -186,7 +198,7 @@ pub struct World {
     pub lease: Lease,
     pub folder: tempfile::TempDir,
     pub shutdown: CancellationToken,
-    from_control: Peer,
+    pub from_control: Peer,
     auditor: Identity,
     _peers: Vec<Peer>,
 }
@@ -200,6 +212,8 @@ pub struct Change {
     pub attributes: &'static str,
     /// The gateway's folder.
     pub folder: Option<PathBuf>,
+    /// The gateway's name.
+    pub gateway: &'static str,
 }
 
 impl Default for Change {
@@ -211,6 +225,7 @@ impl Default for Change {
             options: Box::new(|_| {}),
             attributes: "",
             folder: None,
+            gateway: "gw-1",
         }
     }
 }
@@ -234,7 +249,7 @@ impl World {
         let target = Arc::new(tokio::task::spawn_blocking(move || builder.start().unwrap()).await.unwrap());
         let at = change.folder.unwrap_or_else(|| folder.path().join("gateway"));
         std::fs::create_dir_all(&at).unwrap();
-        let mut options = Options::new(at.clone(), name("gw-1"), control_key().verifying_key());
+        let mut options = Options::new(at.clone(), name(change.gateway), control_key().verifying_key());
         options.disk_reserve_bytes = halligan_gateway::LEAST_DISK_RESERVE;
         (change.options)(&mut options);
         let gateway = Gateway::start(options, Arc::new(SystemClock)).unwrap();
@@ -248,14 +263,14 @@ impl World {
         });
         let (at_gateway, from_control) = in_process(
             gateway.handler(),
-            info("gw-1", Role::Gateway),
+            info(change.gateway, Role::Gateway),
             Arc::clone(&control) as Arc<dyn Handler>,
             info("control", Role::Control),
         );
         gateway.control_joined(at_gateway.clone());
         let (to_connector, at_connector) = in_process(
             gateway.handler(),
-            info("gw-1", Role::Gateway),
+            info(change.gateway, Role::Gateway),
             Arc::clone(&connector) as Arc<dyn Handler>,
             info("con-1", Role::Connector),
         );
@@ -264,7 +279,7 @@ impl World {
             "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33".parse().unwrap();
         let mut lease = lease(&target, &auditor);
         (change.lease)(&mut lease);
-        let mut config = PostgresConfig::new("127.0.0.1:0".parse().unwrap(), name("gw-1"), &at);
+        let mut config = PostgresConfig::new("127.0.0.1:0".parse().unwrap(), name(change.gateway), &at);
         config.drain = Duration::from_millis(300);
         config.plain_from_here = true;
         (change.config)(&mut config);
@@ -297,14 +312,28 @@ impl World {
     }
 
     async fn put_roster(&self) {
-        let roster = Roster {
+        self.put_roster_as(1, |_| {}).await;
+    }
+
+    /// Another roster.
+    pub async fn put_roster_as(&self, serial: u64, change: impl FnOnce(&mut Roster)) {
+        let mut roster = Roster {
             version: 1,
-            serial: 1,
+            serial,
             issued_at: SystemClock.wall(),
             people: vec![RosterPerson { id: name("ana"), name: "Ana".to_owned(), ssh_keys: vec![] }],
             scram_salt_key: "5a".repeat(32),
             ..Roster::default()
         };
+        let gateway = |gateway: &str| RosterNode {
+            name: name(gateway),
+            role: Role::Gateway,
+            site: Name::main(),
+            key_sha256: "00".repeat(32),
+            address: None,
+        };
+        roster.nodes = vec![gateway("gw-1"), gateway("gw-2")];
+        change(&mut roster);
         let roster = SignedRoster::sign(&roster, &control_key()).unwrap();
         assert_eq!(self.ask(Request::PutRoster { roster }).await, Response::Ok);
     }
