@@ -87,6 +87,17 @@ pub fn programs_18() -> Result<PathBuf> {
         .context("the programs of PostgreSQL 18 are missing: please run `cargo xtask setup`")
 }
 
+/// PostgreSQL's own regression suite: `sql`, `expected`, `data` and `parallel_schedule`.
+pub fn regression_suite() -> Result<PathBuf> {
+    let folder = std::env::var_os("HALLIGAN_REGRESS").map_or_else(|| target().join("regress"), PathBuf::from);
+    ensure!(
+        folder.join("parallel_schedule").is_file(),
+        "the regression suite of PostgreSQL is missing in {}: please run `cargo xtask setup`",
+        folder.display()
+    );
+    Ok(folder)
+}
+
 /// Where `cargo xtask setup` puts what comes from npm.
 pub fn npm() -> PathBuf {
     std::env::var_os("HALLIGAN_NPM").map_or_else(|| target().join("npm"), PathBuf::from)

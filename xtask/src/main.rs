@@ -6,6 +6,7 @@
 
 mod check;
 mod demo;
+mod regress_suite;
 mod run;
 mod setup;
 

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::regress_suite;
 use crate::run::{root, run, works};
 
 /// A Debian package, how to see that it is there already, and what it is for.
@@ -107,7 +108,8 @@ pub fn setup() -> Result<()> {
         install(&missing)?;
     }
     venv()?;
-    npm()
+    npm()?;
+    regress_suite::install()
 }
 
 fn install(missing: &[&Need]) -> Result<()> {
