@@ -115,6 +115,11 @@ pub enum NodeEvent {
     },
     /// Connector: a database user is about to be made, for one grant at one gateway.
     DatabaseUserMade { grant: GrantId, gateway: Name, user: String, valid_until: Time },
+    /// Connector: it ended a database user that had outlived its grant, unasked; or backends of a standing one that no grant
+    /// held.
+    DatabaseUserEnded { grant: Option<GrantId>, system: Name, user: String, reason: String },
+    /// Connector: somebody logged in at a database server while the grant was in force there, and no session explains it.
+    LoginUnexplained { grant: GrantId, system: Name, user: String, from: String, why: String, times: u64 },
     /// Connector: the grant is a tombstone; nothing more is ever issued for it.
     Deactivated { grant: GrantId, fencing: u64, provable_at: Time },
     /// Connector: it looked.

@@ -83,8 +83,8 @@ const ONLY: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["rcgen", "x509-parser"],
-        &["link", "api", "testkit", "protocol-postgres"],
-        "certificates are made where TLS ends",
+        &["link", "api", "testkit", "protocol-postgres", "connector-postgres"],
+        "certificates are made where TLS ends, and by who opens standing database roles",
     ),
     (&["anyhow"], &["testkit"], "libraries have errors with names; only programs and tests do without"),
 ];

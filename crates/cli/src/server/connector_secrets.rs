@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use halligan_connector_postgres::{LoginCredential, PostgresConfig, Setup, login_verifier};
+use halligan_connector_postgres::{ClientAuthority, LoginCredential, PostgresConfig, Setup, login_verifier};
+use halligan_core::ids::Name;
 use halligan_link::{Role, RootFile};
 use halligan_vault::{SECRET_MOST_BYTES, Vault, VaultKey};
 use zeroize::Zeroizing;
@@ -17,6 +18,11 @@ use crate::config::Config;
 
 /// Name of the secret that opens every PostgreSQL server of the site.
 pub const POSTGRES_SECRET: &str = "postgres";
+
+/// Name of the secret that signs what opens standing roles.
+pub const POSTGRES_AUTHORITY: &str = "postgres-ca";
+/// Standing roles of a group, unless it says otherwise.
+const STANDING_ROLES: u8 = 4;
 
 /// The connector's folder: its own, or the one beside the server's.
 pub fn folder(config: &Config) -> anyhow::Result<PathBuf> {
@@ -38,22 +44,28 @@ pub fn vault(config: &Config, folder: &std::path::Path) -> anyhow::Result<Vault>
 /// Settings of the connector's PostgreSQL part.
 pub fn postgres(config: &Config, folder: &std::path::Path) -> anyhow::Result<PostgresConfig> {
     let said = &config.connector.postgres;
+    let vault = Arc::new(vault(config, folder)?);
+    let authority = ClientAuthority::new(Arc::clone(&vault), POSTGRES_AUTHORITY);
     let credential = match (&said.client_certificate, &said.client_key) {
         (Some(certificate), Some(key)) => {
             LoginCredential::Certificate { certificate: certificate.clone(), key: key.clone() }
         }
-        _ => LoginCredential::Vault {
-            vault: Arc::new(vault(config, folder)?),
-            secret: POSTGRES_SECRET.to_owned(),
-        },
+        _ => LoginCredential::Vault { vault, secret: POSTGRES_SECRET.to_owned() },
     };
     let mut options = PostgresConfig::new(credential, config.connector.source_addresses.clone());
     options.login.clone_from(&said.login);
+    options.authority = Some(authority);
     Ok(options)
 }
 
 /// Keeps what standard input holds.
 pub fn set_secret(config: &Config, name: &str) -> anyhow::Result<()> {
+    let of_system = name.strip_prefix(POSTGRES_SECRET).and_then(|rest| rest.strip_prefix('-'));
+    if name != POSTGRES_SECRET && !of_system.is_some_and(|system| system.parse::<Name>().is_ok()) {
+        bail!(
+            "no connector asks for a secret `{name}`: write {POSTGRES_SECRET}, or {POSTGRES_SECRET}-SYSTEM for one server"
+        );
+    }
     if std::io::stdin().is_terminal() {
         bail!("the secret is read from standard input, as in: halligan connector secret set {name} < FILE");
     }
@@ -85,9 +97,26 @@ pub struct PostgresSetup {
     /// An address or network of the connector, as the server sees it; may be repeated.
     #[arg(long = "connector", value_name = "ADDRESS", required = true)]
     connectors: Vec<String>,
+    /// A group that shall have standing roles too, for `activation: prepared`, and how many (4): `ROLE` or `ROLE=COUNT`; may be
+    /// repeated. They are opened by certificates of the connector's own authority, which is printed.
+    #[arg(long, value_name = "ROLE[=COUNT]", value_parser = standing)]
+    prepared: Vec<(String, u8)>,
+    /// Lets the connector look in the server's log for logins that no session explains. It sees lines about logins only.
+    #[arg(long)]
+    read_log: bool,
     /// The system has a password of its own, and not the one of the site.
     #[arg(long, value_name = "SYSTEM")]
     system: Option<String>,
+}
+
+fn standing(text: &str) -> Result<(String, u8), String> {
+    match text.split_once('=') {
+        None => Ok((text.to_owned(), STANDING_ROLES)),
+        Some((group, count)) => {
+            let count = count.parse().map_err(|_| format!("`{count}` is no number of roles"))?;
+            Ok((group.to_owned(), count))
+        }
+    }
 }
 
 /// The script with what to do with it. Makes and keeps the connector's password where there is none yet.
@@ -103,6 +132,12 @@ pub fn setup_text(config: &Config, wish: PostgresSetup) -> anyhow::Result<String
         };
         Some(login_verifier(&vault, &name)?)
     };
+    let client_authority = if wish.prepared.is_empty() {
+        None
+    } else {
+        let vault = Arc::new(vault(config, &folder(config)?)?);
+        Some(ClientAuthority::new(vault, POSTGRES_AUTHORITY).certificate()?)
+    };
     let setup = Setup {
         databases: wish.databases,
         groups: wish.groups,
@@ -110,6 +145,9 @@ pub fn setup_text(config: &Config, wish: PostgresSetup) -> anyhow::Result<String
         verifier,
         gateways: wish.gateways,
         connectors: wish.connectors,
+        prepared: wish.prepared,
+        client_authority,
+        read_log: wish.read_log,
     };
     let (explanation, script, hba) = (setup.explanation(), setup.script()?, setup.hba()?);
     let lines: String = hba.lines().map(|line| format!("-- {line}\n")).collect();

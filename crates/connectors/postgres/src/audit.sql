@@ -78,7 +78,7 @@ BEGIN
     -- What others can do with the group's rights without a grant of ours.
     UNION ALL SELECT 'standing', format('%s can log in with its rights at any time', l.rolname) FROM pg_roles l
       WHERE l.rolcanlogin AND NOT l.rolsuper AND l.rolname <> member_of AND pg_has_role(l.oid, member_of, 'MEMBER')
-        AND NOT halligan.is_ours(l.rolname)
+        AND NOT halligan.is_ours(l.rolname) AND NOT halligan.is_prepared(l.rolname)
   )
   SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'say', say) ORDER BY kind, say), '[]') INTO found
   FROM (SELECT DISTINCT kind, say FROM things ORDER BY kind, say LIMIT 200) t;
@@ -102,13 +102,14 @@ AS $$
         AND p.rolname IN ('pg_write_all_data', 'pg_write_server_files', 'pg_read_server_files', 'pg_execute_server_program',
                           'pg_signal_backend', 'halligan_owner')
     UNION ALL SELECT 'shared', format('%s is logged in from %s addresses now: perhaps several people share it', usename, count(DISTINCT client_addr))
-      FROM pg_stat_activity WHERE client_addr IS NOT NULL AND NOT halligan.is_ours(usename) GROUP BY usename
+      FROM pg_stat_activity WHERE client_addr IS NOT NULL AND NOT halligan.is_ours(usename) AND NOT halligan.is_prepared(usename) GROUP BY usename
       HAVING count(DISTINCT client_addr) > 1
     UNION ALL SELECT 'unexplained', format('%s is logged in from %s as %s, which no session of ours explains', usename, coalesce(host(client_addr), 'the machine itself'), quote_literal(application_name))
-      FROM pg_stat_activity WHERE halligan.is_ours(usename) AND application_name !~ '^halligan:ses_[0-9a-hjkmnp-tv-z]{26}$'
+      FROM pg_stat_activity WHERE (halligan.is_ours(usename) OR halligan.is_prepared(usename)) AND application_name !~ '^halligan:ses_[0-9a-hjkmnp-tv-z]{26}$'
     UNION ALL SELECT 'foreign', format('the role %s has a name of ours and was not made by us', rolname) FROM pg_roles r
-      WHERE halligan.is_ours(rolname)
-        AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = 'halligan_sessions'::regrole)
+      WHERE (halligan.is_ours(rolname)
+        AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = 'halligan_sessions'::regrole))
+        OR (rolname LIKE 'halligan\_prep\_%' AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = 'halligan_prepared'::regrole))
   )
   SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'say', say) ORDER BY kind, say), '[]')
   FROM (SELECT DISTINCT kind, say FROM things ORDER BY kind, say LIMIT 200) t

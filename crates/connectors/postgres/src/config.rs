@@ -9,6 +9,8 @@ use halligan_connector::ConnectorError;
 use halligan_vault::Vault;
 use zeroize::Zeroizing;
 
+use crate::authority::ClientAuthority;
+
 /// How the connector's own account proves itself at the servers.
 #[derive(Clone)]
 pub enum LoginCredential {
@@ -68,6 +70,10 @@ pub struct PostgresConfig {
     pub credential: LoginCredential,
     /// Networks of the site's gateways (`192.0.2.7/32`): from there, and from nowhere else, session roles may come in.
     pub gateways: Vec<String>,
+    /// Who signs the certificates that open standing roles; none = grants with `activation: prepared` are refused.
+    pub authority: Option<ClientAuthority>,
+    /// How long such a certificate is good (default 2 minutes; never beyond the grant's deadline).
+    pub certificate_life: Duration,
     /// How often a server with living grants is swept (default 2 s; a role outlives its deadline by at most twice that).
     pub sweep: Duration,
     /// How often a server without any is (default 60 s): roles come back with a backup that is restored.
@@ -81,6 +87,8 @@ impl PostgresConfig {
             login: "halligan_connector".to_owned(),
             credential,
             gateways,
+            authority: None,
+            certificate_life: Duration::from_secs(120),
             sweep: Duration::from_secs(2),
             sweep_idle: Duration::from_secs(60),
         }

@@ -3,7 +3,7 @@
 //! Each effect is written down before it happens: fencing number, lease and tombstone in the grant's file, what stood at
 //! the server before a user was made in a file beside it, then the leaf, then the act.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,20 +11,24 @@ use halligan_connector::{Connector, ConnectorError, GrantState, Site, Tombstone}
 use halligan_core::catalog::{Activation, SystemKind};
 use halligan_core::ids::{GrantId, Name, SessionId};
 use halligan_core::proof::Evidence;
-use halligan_core::time::Time;
+use halligan_core::time::{Span, Time};
 use halligan_link::messages::{PeerInfo, Request, Response, Role, Seed};
 use halligan_session::{BoxFuture, Lease, NodeEvent, SignedLease};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::config::PostgresConfig;
-use crate::ending::{end_role, terminate};
-use crate::names::{grant_of, session_role};
+use crate::ending::{Backends, end_role, end_standing, terminate};
+use crate::names::{grant_of, is_standing, session_role};
 use crate::network::Network;
 use crate::server::{Address, Servers};
-use crate::state::{Standing, UserState, note_server, save_users, servers, users};
+use crate::slots::{Slots, with_standing_roles};
+use crate::standing::no_authority;
+use crate::state::{Standing, UserState, change_users, note_server, servers, users};
 use crate::verifier::RoleKeys;
 
+/// Longest that an activation waits for what stands at a server.
+const BEFORE_MOST: Duration = Duration::from_secs(4);
 /// Longest that ending a grant at a server may keep its caller.
 const END_MOST: Duration = Duration::from_secs(30);
 
@@ -53,6 +57,12 @@ pub(crate) struct Inner {
     pub(crate) servers: Servers,
     /// Grants that may have users, and where.
     pub(crate) living: Mutex<HashMap<GrantId, Address>>,
+    /// Servers with standing roles: a connection to each is always kept.
+    pub(crate) standing: Mutex<HashSet<Address>>,
+    /// Who holds which standing role is decided one after the other.
+    pub(crate) slots: tokio::sync::Mutex<()>,
+    /// Logs are read by one at a time.
+    pub(crate) reading: tokio::sync::Mutex<()>,
     keys: Mutex<HashMap<String, HeldKeys>>,
     busy: Mutex<HashMap<GrantId, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -88,6 +98,9 @@ impl PostgresConnector {
             gateways,
             servers,
             living: Mutex::default(),
+            standing: Mutex::default(),
+            slots: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
             keys: Mutex::default(),
             busy: Mutex::default(),
         };
@@ -116,6 +129,12 @@ impl PostgresConnector {
             let signed = signed.clone();
             self.blocking(move |inner| inner.read_lease(&signed, WHAT)).await?
         };
+        if lease.postgres.activation == Activation::Prepared {
+            return Err(ConnectorError::refused(format!(
+                "grant {} is for a standing role, which is opened by certificate; this gateway is older",
+                lease.grant
+            )));
+        }
         let inner = &self.inner;
         let at = address(&lease).map_err(ConnectorError::refused)?;
         let login = session_role(lease.grant, gateway);
@@ -131,11 +150,17 @@ impl PostgresConnector {
         {
             return Ok(issued(login, keys));
         }
+        self.note_before(&lease, &at).await?;
         let group = lease.target.account.as_str();
         let look = "SELECT halligan.look($1, $2)::text";
         let before: Standing =
             inner.servers.call(&at, "look before a user is made", look, &[&login, &group]).await?;
-        let user = UserState { gateway: gateway.clone(), valid_until: lease.deadline, before: Some(before) };
+        let user = UserState {
+            gateway: gateway.clone(),
+            valid_until: lease.deadline,
+            before: Some(before),
+            certificates: None,
+        };
         {
             let (grant, login) = (lease.grant, login.clone());
             self.blocking(move |inner| inner.note_user(grant, &login, user)).await?;
@@ -176,18 +201,26 @@ impl PostgresConnector {
         })
     }
 
-    /// Terminates the backends of one session.
+    /// Terminates the backends of one session: those that came with its name, and the one of this number if it is one of its
+    /// role's.
     pub async fn end_session(
         &self,
         grant: GrantId,
         session: SessionId,
         gateway: &Name,
+        backend: Option<u32>,
     ) -> Result<(), ConnectorError> {
         let lease = self.blocking(move |inner| inner.lease_of(grant)).await?;
         let Some(lease) = lease else { return Ok(()) };
         let at = address(&lease).map_err(ConnectorError::refused)?;
-        let application = format!("halligan:{session}");
-        terminate(&self.inner.servers, &at, &session_role(grant, gateway), Some(&application)).await
+        let which = Backends {
+            application: Some(format!("halligan:{session}")),
+            number: backend.and_then(|number| i32::try_from(number).ok()),
+        };
+        if lease.postgres.activation == Activation::Prepared {
+            return self.end_standing_session(&at, grant, &which).await;
+        }
+        terminate(&self.inner.servers, &at, &session_role(grant, gateway), &which).await
     }
 
     /// Ends all users of a grant at its server. What is not done by then is done later, unasked.
@@ -200,7 +233,14 @@ impl PostgresConnector {
             let known = self.blocking(move |inner| users(inner.site.grants(), grant)).await?;
             let mut logins: Vec<String> = known.users.into_keys().collect();
             for login in &logins {
-                end_role(&inner.servers, &at, login).await?;
+                if is_standing(login) {
+                    self.end_held(&at, grant, login).await?;
+                } else {
+                    end_role(&inner.servers, &at, login).await?;
+                }
+            }
+            if lease.postgres.activation == Activation::Prepared {
+                return Ok(());
             }
             // Whatever else has the grant's name, as after a restart that forgot.
             let swept: Vec<Swept> = self.inner.sweep(&at).await?;
@@ -234,6 +274,13 @@ impl PostgresConnector {
         tokio::task::spawn_blocking(move || work(&inner)).await.map_err(|_| ConnectorError::Inside)?
     }
 
+    /// A standing role that this grant still holds. One that the next grant holds is none of its business any more.
+    async fn end_held(&self, at: &Address, grant: GrantId, login: &str) -> Result<(), ConnectorError> {
+        let (of, name) = (at.clone(), login.to_owned());
+        let held = self.blocking(move |inner| Ok(Slots::read(&inner.site, &of)?.of(grant) == Some(&name)));
+        if held.await? { end_standing(&self.inner.servers, at, login).await } else { Ok(()) }
+    }
+
     async fn activate_lease(&self, signed: SignedLease) -> Result<(), ConnectorError> {
         let (lease, at, known) = self
             .blocking(move |inner| {
@@ -249,10 +296,15 @@ impl PostgresConnector {
                 Ok((lease, at, known))
             })
             .await?;
+        // Best effort: asked again when the first session wants in.
+        let noting = timeout(BEFORE_MOST, self.note_before(&lease, &at));
+        if let Ok(Err(error)) = noting.await {
+            tracing::warn!(grant = %lease.grant, error = error.sentence(), "what stood at a server before is not known yet");
+        }
         // Extended: who is there may log in for longer. What fails here is caught up with by the watch.
         let until = lease.deadline.micros();
         for (login, user) in known.users {
-            if user.valid_until >= lease.deadline {
+            if user.valid_until >= lease.deadline || user.certificates.is_some() {
                 continue;
             }
             let sql = "SELECT halligan.session_until($1, to_timestamp($2::int8 / 1000000.0))::text";
@@ -304,8 +356,17 @@ impl Connector for PostgresConnector {
                         client_key: issued.client_key,
                         server_key: issued.server_key,
                     }),
-                (Role::Gateway, Request::EndDatabaseSession { grant, session }) => {
-                    self.end_session(grant, session, &peer.name).await.map(|()| Response::Ok)
+                (Role::Gateway, Request::IssueDatabaseCertificate { lease, session, public_key }) => self
+                    .issue_certificate(&lease, session, &peer.name, &public_key)
+                    .await
+                    .map(|issued| Response::DatabaseCertificate {
+                        user: issued.user,
+                        certificate: issued.certificate,
+                        serial: issued.serial,
+                        valid_before: issued.valid_before,
+                    }),
+                (Role::Gateway, Request::EndDatabaseSession { grant, session, backend }) => {
+                    self.end_session(grant, session, &peer.name, backend).await.map(|()| Response::Ok)
                 }
                 (Role::Control, Request::CheckTarget { system, entitlements })
                     if system.kind == SystemKind::Postgres =>
@@ -348,6 +409,8 @@ impl Inner {
 
     /// After a restart: which grants may have users. Blocks.
     fn recall(&self) -> Result<(), ConnectorError> {
+        let standing = with_standing_roles(self)?;
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).extend(standing);
         for grant in self.site.grants().all()? {
             let state = self.site.grants().grant(grant)?;
             if state.proven.is_some() {
@@ -368,20 +431,20 @@ impl Inner {
         Ok(lease.filter(|lease| lease.target.kind == SystemKind::Postgres))
     }
 
-    fn read_lease(&self, signed: &SignedLease, what: &str) -> Result<Lease, ConnectorError> {
+    pub(crate) fn read_lease(&self, signed: &SignedLease, what: &str) -> Result<Lease, ConnectorError> {
         let wrong = |lease: &Lease| {
             if lease.postgres.replication {
                 return Some("replication connections are not supported yet".to_owned());
             }
-            if lease.postgres.activation == Activation::Prepared {
-                return Some("standing roles (`activation: prepared`) are not supported yet".to_owned());
+            if lease.postgres.activation == Activation::Prepared && self.config.authority.is_none() {
+                return Some(no_authority().to_string());
             }
             address(lease).err()
         };
         self.site.read_lease(signed, what, SystemKind::Postgres, wrong)
     }
 
-    fn admit(
+    pub(crate) fn admit(
         &self,
         signed: &SignedLease,
         lease: &Lease,
@@ -403,19 +466,17 @@ impl Inner {
 
     /// What stood at the server before the *first* user of this name counts.
     fn note_user(&self, grant: GrantId, login: &str, user: UserState) -> Result<(), ConnectorError> {
-        let mut known = users(self.site.grants(), grant)?;
-        let before = known.users.get(login).and_then(|user| user.before.clone()).or(user.before);
-        let user = UserState { before, ..user };
         let leaf = NodeEvent::DatabaseUserMade {
             grant,
             gateway: user.gateway.clone(),
             user: login.to_owned(),
             valid_until: user.valid_until,
         };
-        if known.users.get(login) != Some(&user) {
-            known.users.insert(login.to_owned(), user);
-            save_users(self.site.grants(), grant, &known)?;
-        }
+        change_users(&self.site, grant, |known| {
+            let before = known.users.get(login).and_then(|user| user.before.clone()).or(user.before);
+            known.users.insert(login.to_owned(), UserState { before, ..user });
+            Ok(())
+        })?;
         self.site.journal().write(leaf)
     }
 
@@ -428,7 +489,9 @@ impl Inner {
             Some(tombstone) => tombstone,
             None => {
                 let now = self.site.journal().now();
-                Tombstone { at: now, provable_at: now, listed: false }
+                // Servers judge certificates by their own clock, to the second.
+                let over = self.certificates_until(grant)?.map(|until| until.plus(Span::seconds(2)));
+                Tombstone { at: now, provable_at: over.map_or(now, |over| over.max(now)), listed: false }
             }
         };
         let provable_at = tombstone.provable_at;

@@ -8,7 +8,7 @@ use halligan_core::proof::{Finding, SaidBy};
 use serde::Deserialize;
 
 use crate::connector::Inner;
-use crate::hba::{Rules, open_ways};
+use crate::hba::{Rules, Whose, open_ways};
 use crate::look::Found;
 use crate::network::Network;
 use crate::server::{Address, Knock};
@@ -33,7 +33,7 @@ async fn looked(inner: &Inner, at: &Address) -> Result<Found, ConnectorError> {
     let here = here.address.unwrap_or_default();
     let rules: Rules =
         inner.servers.call(at, "read the rules of pg_hba.conf", "SELECT halligan.hba()::text", &[]).await?;
-    let open = open_ways(&rules.rules, &inner.gateways);
+    let open = open_ways(&rules.rules, &inner.gateways, Whose::Sessions);
     let as_gateway =
         Network::parse(&here).is_some_and(|here| inner.gateways.iter().any(|gateway| gateway.covers(&here)));
     let knock = inner.servers.knock(at).await;

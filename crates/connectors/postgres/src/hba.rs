@@ -1,4 +1,5 @@
-//! What `pg_hba.conf` lets in: whether a session role, with a password that somebody gave it, gets past the gateways.
+//! What `pg_hba.conf` lets in: whether a session role, with a password that somebody gave it, gets past the gateways; and
+//! whether a standing role gets in by anything but a certificate from a gateway.
 //!
 //! Read as PostgreSQL reads it: from the top, the first line that fits decides. Whatever cannot be told counts as open.
 
@@ -37,12 +38,56 @@ pub struct Rules {
     pub rules: Vec<Rule>,
 }
 
+/// Whose ways in are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Roles that are made for a grant.
+    Sessions,
+    /// Roles that are opened by certificate.
+    Standing,
+}
+
+impl Whose {
+    const fn group(self) -> &'static str {
+        match self {
+            Self::Sessions => "+halligan_sessions",
+            Self::Standing => "+halligan_prepared",
+        }
+    }
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Sessions => "halligan_grt_",
+            Self::Standing => "halligan_prep_",
+        }
+    }
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Sessions => "session roles",
+            Self::Standing => "standing roles",
+        }
+    }
+    /// Whether a gateway may use this method.
+    fn may_use(self, method: &str) -> bool {
+        match self {
+            Self::Sessions => method != "trust",
+            Self::Standing => method == "cert",
+        }
+    }
+    /// The group of the other kind: its lines are not about these.
+    const fn other(self) -> &'static str {
+        match self {
+            Self::Sessions => "+halligan_prepared",
+            Self::Standing => "+halligan_sessions",
+        }
+    }
+}
+
 /// Ways in.
 const WAYS: [&str; 3] = ["local", "ssl", "plain"];
 
-/// Sentences about each line that lets a session role in from elsewhere than `gateways`; empty = the way past them is
-/// shut.
-pub fn open_ways(rules: &[Rule], gateways: &[Network]) -> Vec<String> {
+/// Sentences about each line that lets such a role in from elsewhere than `gateways`, or otherwise than it may; empty = the
+/// way past them is shut.
+pub fn open_ways(rules: &[Rule], gateways: &[Network], whose: Whose) -> Vec<String> {
     let mut open = Vec::new();
     if let Some(broken) = rules.iter().find(|rule| rule.error.is_some()) {
         let why = broken.error.as_deref().unwrap_or_default();
@@ -60,17 +105,17 @@ pub fn open_ways(rules: &[Rule], gateways: &[Network]) -> Vec<String> {
             }
             let method = rule.method.as_deref().unwrap_or_default();
             if method == "reject" {
-                if rejects_all(rule) {
+                if rejects_all(rule, whose) {
                     let (v4, v6) = reach(rule);
                     shut = (shut.0 || v4, shut.1 || v6);
                 }
                 continue;
             }
-            if !may_be_session(rule) || (way == "local" && method == "peer") {
+            if !may_be_one(rule, whose) || (way == "local" && method == "peer") {
                 continue;
             }
             let from_gateway = way != "local"
-                && method != "trust"
+                && whose.may_use(method)
                 && network(rule).is_some_and(|there| gateways.iter().any(|gateway| gateway.covers(&there)));
             let past_shut = network(rule).is_some_and(|there| if there.is_v4() { shut.0 } else { shut.1 });
             if from_gateway || past_shut {
@@ -80,7 +125,8 @@ pub fn open_ways(rules: &[Rule], gateways: &[Network]) -> Vec<String> {
                 "local" => "the machine itself".to_owned(),
                 _ => rule.address.clone().unwrap_or_else(|| "anywhere".to_owned()),
             };
-            let say = format!("line {} lets session roles in from {from} by {method}", number(rule));
+            let words = whose.words();
+            let say = format!("line {} lets {words} in from {from} by {method}", number(rule));
             if !open.contains(&say) {
                 open.push(say);
             }
@@ -124,17 +170,42 @@ fn reach(rule: &Rule) -> (bool, bool) {
     }
 }
 
-/// Whether a `reject` line refuses every session role in every database.
-fn rejects_all(rule: &Rule) -> bool {
+/// The gateways, of these, that no line lets standing roles into this database from by certificate, as the first that fits.
+pub fn without_certificate<'a>(rules: &[Rule], gateways: &'a [Network], database: &str) -> Vec<&'a Network> {
+    let fits = |rule: &&Rule, gateway: &Network| {
+        let names = |list: &Option<Vec<String>>, words: &[&str]| {
+            list.as_ref().is_some_and(|list| list.iter().any(|word| words.contains(&word.as_str())))
+        };
+        rule.error.is_none()
+            && fits_way(rule, "ssl")
+            && names(&rule.database, &["all", database])
+            && names(&rule.user, &["all", Whose::Standing.group()])
+            && (reach_of(rule, gateway) || network(rule).is_some_and(|there| there.covers(gateway)))
+    };
+    let first = |gateway: &&Network| rules.iter().find(|rule| fits(rule, gateway));
+    gateways
+        .iter()
+        .filter(|gateway| first(gateway).is_none_or(|rule| rule.method.as_deref() != Some("cert")))
+        .collect()
+}
+
+/// Whether a line covers all addresses of this one's family.
+fn reach_of(rule: &Rule, gateway: &Network) -> bool {
+    let (v4, v6) = reach(rule);
+    if gateway.is_v4() { v4 } else { v6 }
+}
+
+/// Whether a `reject` line refuses every such role in every database.
+fn rejects_all(rule: &Rule, whose: Whose) -> bool {
     let has = |list: &Option<Vec<String>>, words: &[&str]| {
         list.as_ref().is_some_and(|list| list.iter().any(|word| words.contains(&word.as_str())))
     };
-    has(&rule.database, &["all"]) && has(&rule.user, &["all", "+halligan_sessions"])
+    has(&rule.database, &["all"]) && has(&rule.user, &["all", whose.group()])
 }
 
-/// Whether a line may be about a session role. One that names a group other than ours may be: session roles are members of
-/// their group.
-fn may_be_session(rule: &Rule) -> bool {
+/// Whether a line may be about such a role. One that names a group other than ours may be: these roles are members of their
+/// group.
+fn may_be_one(rule: &Rule, whose: Whose) -> bool {
     let only_replication = rule
         .database
         .as_ref()
@@ -142,9 +213,9 @@ fn may_be_session(rule: &Rule) -> bool {
     let named = rule.user.as_ref().is_none_or(|list| {
         list.iter().any(|word| {
             word == "all"
-                || word.starts_with('+')
+                || (word.starts_with('+') && word != whose.other())
                 || word.starts_with('/')
-                || word.starts_with("halligan_grt_")
+                || word.starts_with(whose.prefix())
         })
     });
     named && !only_replication
@@ -180,8 +251,42 @@ mod tests {
     }
 
     fn open(lines: &[&str]) -> Vec<String> {
+        ways(lines, Whose::Sessions)
+    }
+
+    fn ways(lines: &[&str], whose: Whose) -> Vec<String> {
         let rules: Vec<Rule> = (1..).zip(lines).map(|(number, line)| rule(number, line)).collect();
-        open_ways(&rules, &[Network::parse("192.0.2.7").unwrap()])
+        open_ways(&rules, &[Network::parse("192.0.2.7").unwrap()], whose)
+    }
+
+    #[test]
+    fn standing_roles_get_in_by_certificate_from_gateways_and_not_otherwise() {
+        let printed = [
+            "hostssl orders +halligan_prepared 192.0.2.7/32 cert",
+            "local all +halligan_prepared reject",
+            "host all +halligan_prepared all reject",
+            "hostssl orders +halligan_sessions 192.0.2.7/32 scram-sha-256",
+            "local all +halligan_sessions reject",
+            "host all +halligan_sessions all reject",
+            "host all all 0.0.0.0/0 scram-sha-256",
+        ];
+        assert_eq!(ways(&printed, Whose::Standing), Vec::<String>::new());
+        assert_eq!(ways(&printed, Whose::Sessions), Vec::<String>::new());
+        let gateways = [Network::parse("192.0.2.7").unwrap(), Network::parse("192.0.2.8").unwrap()];
+        let rules: Vec<Rule> = (1..).zip(printed).map(|(number, line)| rule(number, line)).collect();
+        assert_eq!(without_certificate(&rules, &gateways, "orders"), [&gateways[1]]);
+        assert_eq!(without_certificate(&rules, &gateways, "stock").len(), 2);
+        for (lines, line) in [
+            // A password, also from a gateway.
+            (vec!["hostssl orders +halligan_prepared 192.0.2.7/32 scram-sha-256"], 1),
+            (vec!["hostssl all all 0.0.0.0/0 cert"], 1),
+            (vec!["host all all 192.0.2.7/32 scram-sha-256", "host all +halligan_prepared all reject"], 1),
+            (vec!["host all +halligan_prepared 0.0.0.0/0 reject", "host all all all md5"], 2),
+        ] {
+            let found = ways(&lines, Whose::Standing);
+            assert_eq!(found.len(), 1, "{lines:?}: {found:?}");
+            assert!(found[0].starts_with(&format!("line {line} lets standing roles in")), "{found:?}");
+        }
     }
 
     #[test]
@@ -231,6 +336,6 @@ mod tests {
         let v4_only = ["host all +halligan_sessions 0.0.0.0/0 reject", "host all all 10.0.0.0/8 md5"];
         assert_eq!(open(&v4_only), Vec::<String>::new());
         let broken = Rule { error: Some("bad".to_owned()), ..Rule::default() };
-        assert_eq!(open_ways(&[broken], &[]).len(), 1);
+        assert_eq!(open_ways(&[broken], &[], Whose::Sessions).len(), 1);
     }
 }

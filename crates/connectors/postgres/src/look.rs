@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use halligan_connector::ConnectorError;
-use halligan_core::catalog::CheckKind;
+use halligan_core::catalog::{Activation, CheckKind};
 use halligan_core::ids::GrantId;
 use halligan_core::proof::{Check, Evidence, Finding, SaidBy};
 use halligan_session::Lease;
@@ -13,7 +13,8 @@ use crate::connector::{PostgresConnector, address};
 use crate::direct_path::direct_path;
 use crate::names::grant_of;
 use crate::server::Address;
-use crate::state::{Standing, UserState, users};
+use crate::standing_look;
+use crate::state::{Certificates, Standing, UnexplainedLogin, Users, users};
 
 /// What a check found.
 #[derive(Debug)]
@@ -27,19 +28,19 @@ impl Found {
     pub fn unknown(said_by: SaidBy, detail: impl Into<String>) -> Self {
         Self { finding: Finding::Unknown, said_by, detail: detail.into() }
     }
-    fn target(finding: Finding, detail: String) -> Self {
+    pub fn target(finding: Finding, detail: String) -> Self {
         Self { finding, said_by: SaidBy::Target, detail }
     }
 }
 
 /// What the server says of one role.
 #[derive(Debug, Deserialize)]
-struct Seen {
-    primary: bool,
+pub struct Seen {
+    pub primary: bool,
     system: String,
     timeline: Option<String>,
     position: Option<String>,
-    role: bool,
+    pub role: bool,
     can_login: Option<bool>,
     backends: Vec<i64>,
     /// Other session roles of the same group.
@@ -48,21 +49,48 @@ struct Seen {
     slots: Vec<String>,
     prepared: Vec<String>,
     defaults: Vec<String>,
+    #[serde(default)]
+    subscriptions: Vec<String>,
+    /// What a standing role is not as it was made.
+    #[serde(default)]
+    pub dirt: Vec<String>,
+    /// Whether a standing role has a password, where that can be seen.
+    #[serde(default)]
+    pub password: Option<bool>,
+    /// The server's clock.
+    #[serde(default)]
+    pub micros: i64,
 }
 
 /// One role with what is known of it.
-struct Looked {
-    login: String,
+pub struct Looked {
+    pub login: String,
     before: Option<Standing>,
-    seen: Seen,
+    /// Those that opened it, if it is a standing role.
+    pub certificates: Option<Certificates>,
+    pub seen: Seen,
 }
 
 /// All roles of a grant.
-struct AtServer {
-    at: Address,
-    roles: Vec<Looked>,
+pub struct AtServer {
+    pub at: Address,
+    pub roles: Vec<Looked>,
     /// What kept the last try to end them from being done, if anything did.
-    trouble: Option<String>,
+    pub trouble: Option<String>,
+    /// Whether they are standing roles.
+    prepared: bool,
+    /// What stands in the databases now that did not before, or what keeps it from being known.
+    left_in: Vec<LeftIn>,
+    /// Logins that no session explains.
+    logins: Vec<UnexplainedLogin>,
+}
+
+/// What a database holds that it did not.
+struct LeftIn {
+    database: String,
+    /// What there is now and was not before; or, where what was before is not known, all there is now.
+    new: Result<Vec<String>, String>,
+    before_known: bool,
 }
 
 /// See [`halligan_connector::Connector::look`].
@@ -92,7 +120,7 @@ pub async fn look(
         };
         return connector.blocking(move |inner| inner.site.conclude(grant, fencing, vec![check])).await;
     };
-    let looked = look_at(connector, grant, &lease, known.users).await;
+    let looked = look_at(connector, grant, &lease, known).await;
     let mut checks = Vec::new();
     for kind in &lease.proof.checks {
         let found = match kind {
@@ -103,7 +131,7 @@ pub async fn look(
             }
             _ => match &looked {
                 Err(error) => Found::unknown(SaidBy::Target, error.sentence()),
-                Ok(there) => judge(connector, *kind, there).await,
+                Ok(there) => judge(connector, grant, *kind, there).await,
             },
         };
         checks.push(Check {
@@ -121,30 +149,61 @@ async fn look_at(
     connector: &PostgresConnector,
     grant: GrantId,
     lease: &Lease,
-    known: BTreeMap<String, UserState>,
+    known: Users,
 ) -> Result<AtServer, ConnectorError> {
     let at = address(lease).map_err(ConnectorError::refused)?;
     let ended = connector.end_grant(grant, lease).await;
     let inner = &connector.inner;
-    let mut logins: BTreeMap<String, Option<Standing>> =
-        known.into_iter().map(|(login, user)| (login, user.before)).collect();
+    let mut logins: BTreeMap<String, (Option<Standing>, Option<Certificates>)> =
+        known.users.into_iter().map(|(login, user)| (login, (user.before, user.certificates))).collect();
     for one in inner.sweep(&at).await? {
         if grant_of(&one.login) == Some(grant) {
-            logins.entry(one.login).or_insert(None);
+            logins.entry(one.login).or_insert((None, None));
         }
     }
+    if let Err(error) = connector.read_logins(&at).await {
+        tracing::debug!(%grant, error = error.sentence(), "the log of a server was not read");
+    }
+    let unexplained = connector.blocking(move |inner| Ok(users(inner.site.grants(), grant)?.logins)).await?;
+    let names: Vec<String> = logins.keys().cloned().collect();
+    let left_in = left_in(connector, lease, &at, &names, &known.before_in).await;
     let mut roles = Vec::new();
-    for (login, before) in logins {
+    for (login, (before, certificates)) in logins {
         let sql = "SELECT halligan.look($1, $2)::text";
         let seen = inner.servers.call(&at, "look", sql, &[&login, &lease.target.account]).await?;
-        roles.push(Looked { login, before, seen });
+        roles.push(Looked { login, before, certificates, seen });
     }
-    Ok(AtServer { at, roles, trouble: ended.err().map(|error| error.sentence()) })
+    let prepared = lease.postgres.activation == Activation::Prepared;
+    let trouble = ended.err().map(|error| error.sentence());
+    Ok(AtServer { at, roles, trouble, prepared, left_in, logins: unexplained })
 }
 
-async fn judge(connector: &PostgresConnector, kind: CheckKind, there: &AtServer) -> Found {
+async fn left_in(
+    connector: &PostgresConnector,
+    lease: &Lease,
+    at: &Address,
+    logins: &[String],
+    before: &BTreeMap<String, Vec<String>>,
+) -> Vec<LeftIn> {
+    let now = connector.stands_in(lease, at, logins).await;
+    let compared = now.into_iter().map(|(database, found)| {
+        let then = before.get(&database);
+        let new = found.map_err(|error| error.sentence()).map(|found| {
+            let new = found.into_iter().filter(|one| then.is_none_or(|then| !then.contains(one)));
+            new.collect()
+        });
+        LeftIn { new, before_known: then.is_some(), database }
+    });
+    compared.collect()
+}
+
+async fn judge(connector: &PostgresConnector, grant: GrantId, kind: CheckKind, there: &AtServer) -> Found {
     if kind == CheckKind::DirectPath {
-        return direct_path(&connector.inner, &there.at).await;
+        let path = match there.prepared {
+            true => standing_look::direct_path(&connector.inner, &there.at).await,
+            false => direct_path(&connector.inner, &there.at).await,
+        };
+        return with_logins(path, &there.logins);
     }
     if there.roles.is_empty() {
         let detail = format!(
@@ -153,7 +212,9 @@ async fn judge(connector: &PostgresConnector, kind: CheckKind, there: &AtServer)
         );
         return Found::target(Finding::Proven, detail);
     }
-    if let Some(standby) = there.roles.iter().find(|role| !role.seen.primary) {
+    // A standing role was made long before, and nothing can be changed at a standby.
+    let made_here = there.roles.iter().filter(|role| role.certificates.is_none());
+    if let Some(standby) = made_here.into_iter().find(|role| !role.seen.primary) {
         let detail = format!(
             "{} is a standby of system {}: only the primary can tell",
             there.at.address, standby.seen.system
@@ -161,6 +222,7 @@ async fn judge(connector: &PostgresConnector, kind: CheckKind, there: &AtServer)
         return Found::unknown(SaidBy::Target, detail);
     }
     match kind {
+        CheckKind::Credential if there.prepared => standing_look::credential(connector, grant, there).await,
         CheckKind::Credential => credential(there),
         CheckKind::Backends => backends(there),
         CheckKind::Leftovers => leftovers(there),
@@ -173,9 +235,13 @@ fn names(roles: &[Looked]) -> String {
 }
 
 /// Which server, which history of it, and how far.
-fn place(there: &AtServer) -> String {
+pub fn place(there: &AtServer) -> String {
     let seen = there.roles.first().map(|role| &role.seen);
     let of = |text: Option<&String>| text.cloned().unwrap_or_else(|| "?".to_owned());
+    if seen.is_some_and(|seen| !seen.primary) {
+        let system = seen.map_or("?", |seen| seen.system.as_str());
+        return format!("on the standby at {}, system {system}", there.at.address);
+    }
     format!(
         "on the primary at {}, system {}, timeline {}, position {}",
         there.at.address,
@@ -199,6 +265,26 @@ fn credential(there: &AtServer) -> Found {
     Found::target(Finding::Failed, detail)
 }
 
+/// Roles of sessions that came in otherwise are a way past the gateways. What other accounts did is told, and no fault of this
+/// grant's.
+fn with_logins(path: Found, logins: &[UnexplainedLogin]) -> Found {
+    if logins.is_empty() {
+        return path;
+    }
+    let listed: Vec<String> = logins
+        .iter()
+        .map(|one| format!("{} from {}, {} times ({})", one.user, one.from, one.times, one.why))
+        .collect();
+    let past = logins.iter().any(|one| one.why.starts_with("a role of sessions"));
+    let finding = if past && path.finding == Finding::Proven { Finding::Failed } else { path.finding };
+    let detail = format!(
+        "{}; logins in the grant's time that no session explains: {}",
+        path.detail,
+        listed.join("; ")
+    );
+    Found { finding, detail, ..path }
+}
+
 fn backends(there: &AtServer) -> Found {
     let left: Vec<String> =
         there.roles.iter().flat_map(|role| &role.seen.backends).map(ToString::to_string).collect();
@@ -212,6 +298,7 @@ fn backends(there: &AtServer) -> Found {
 fn leftovers(there: &AtServer) -> Found {
     let mut left = Vec::new();
     let mut shared = Vec::new();
+    let mut unseen = Vec::new();
     let mut untold = false;
     let mut others = 0;
     for role in &there.roles {
@@ -221,22 +308,30 @@ fn leftovers(there: &AtServer) -> Found {
             }),
         );
         others = others.max(role.seen.others);
-        let Some(before) = &role.before else {
-            untold = true;
-            continue;
-        };
         let seen = &role.seen;
+        let before = role.before.as_ref();
         for (what, now, then) in [
-            ("replication slot", &seen.slots, &before.slots),
-            ("prepared transaction", &seen.prepared, &before.prepared),
-            ("default privilege of the group", &seen.defaults, &before.defaults),
+            ("replication slot", &seen.slots, before.map(|before| &before.slots)),
+            ("prepared transaction", &seen.prepared, before.map(|before| &before.prepared)),
+            ("default privilege of the group", &seen.defaults, before.map(|before| &before.defaults)),
+            ("subscription", &seen.subscriptions, before.map(|before| &before.subscriptions)),
         ] {
-            for one in now.iter().filter(|one| !then.contains(one)) {
+            for one in now.iter().filter(|one| then.is_none_or(|then| !then.contains(one))) {
                 let say = format!("{what} {one}");
+                untold |= then.is_none();
                 if !shared.contains(&say) {
                     shared.push(say);
                 }
             }
+        }
+    }
+    for one in &there.left_in {
+        match &one.new {
+            Ok(new) => {
+                untold |= !one.before_known && !new.is_empty();
+                shared.extend(new.iter().map(|say| format!("{say} in {}", one.database)));
+            }
+            Err(why) => unseen.push(format!("{}: {why}", one.database)),
         }
     }
     let place = place(there);
@@ -246,7 +341,11 @@ fn leftovers(there: &AtServer) -> Found {
     }
     if !shared.is_empty() {
         let listed = shared.join("; ");
-        return if others == 0 {
+        return if untold {
+            let detail =
+                format!("there are now, and whether they were before is not known: {listed} ({place})");
+            Found::unknown(SaidBy::Target, detail)
+        } else if others == 0 {
             Found::target(Finding::Failed, format!("left behind: {listed} ({place})"))
         } else {
             let detail = format!(
@@ -255,13 +354,15 @@ fn leftovers(there: &AtServer) -> Found {
             Found::unknown(SaidBy::Target, detail)
         };
     }
-    if untold {
-        let detail = format!("what stood there before is not known here any more ({place})");
+    if !unseen.is_empty() {
+        let detail = format!("what is left in a database cannot be seen: {} ({place})", unseen.join("; "));
         return Found::unknown(SaidBy::Target, detail);
     }
+    let looked: Vec<&str> = there.left_in.iter().map(|one| one.database.as_str()).collect();
     let detail = format!(
-        "nothing is owned by or granted to {}; no replication slot, prepared transaction or default privilege of the group that was not there before ({place})",
-        names(&there.roles)
+        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, default privilege, publication, event trigger or job that was not there before; looked in {} ({place})",
+        names(&there.roles),
+        looked.join(", ")
     );
     Found::target(Finding::Proven, detail)
 }

@@ -5,6 +5,10 @@ use sha2::{Digest as _, Sha256};
 
 /// What each begins with.
 const PREFIX: &str = "halligan_";
+/// What each standing role begins with.
+const STANDING: &str = "halligan_prep_";
+/// So much is left for the group.
+const STANDING_GROUP_MOST: usize = 46;
 /// PostgreSQL cuts names at 63 bytes: so much is left for the gateway.
 const GATEWAY_MOST: usize = 23;
 
@@ -18,6 +22,21 @@ pub fn session_role(grant: GrantId, gateway: &Name) -> String {
     let (head, tail): (String, String) =
         (gateway.chars().take(14).collect(), digest.chars().take(8).collect());
     format!("{PREFIX}{grant}_{head}-{tail}")
+}
+
+/// The standing role of this number of a group. A group's name that is too long is cut, with a digest of it at the end.
+pub fn standing_role(number: u8, group: &str) -> String {
+    if group.len() <= STANDING_GROUP_MOST {
+        return format!("{STANDING}{number:02}_{group}");
+    }
+    let digest = hex::encode(Sha256::digest(group.as_bytes()));
+    let (head, tail): (String, String) = (group.chars().take(37).collect(), digest.chars().take(8).collect());
+    format!("{STANDING}{number:02}_{head}-{tail}")
+}
+
+/// Whether a role is a standing one, by its name.
+pub fn is_standing(role: &str) -> bool {
+    role.starts_with(STANDING)
 }
 
 /// The grant that a role of this name belongs to, if the name is one of ours.

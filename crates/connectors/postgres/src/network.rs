@@ -51,6 +51,12 @@ impl Network {
     }
 }
 
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
 const fn width(address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(_) => 32,

@@ -24,9 +24,9 @@ use crate::tls::Tls;
 pub const CALL_MOST: Duration = Duration::from_secs(15);
 /// Longest for a connection.
 const CONNECT_MOST: Duration = Duration::from_secs(8);
-/// Set at the start of each connection.
+/// Set at the start of each connection. The last: people can set it too, and what they did must be undone.
 const SETTINGS: &str = "SET statement_timeout = '12s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '15s'; \
-     SET client_encoding = 'UTF8'; SET search_path = pg_catalog";
+     SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET default_transaction_read_only = off";
 
 /// A server, as a lease or the catalog names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,6 +90,17 @@ pub enum Knock {
     Unclear(String),
 }
 
+/// A login by client certificate: how far it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateKnock {
+    /// TLS took the certificate; what came then (logged in, refused by `pg_hba.conf`, …) in words.
+    Taken(String),
+    /// TLS refused it.
+    NotTaken(String),
+    /// Something else happened.
+    Unclear(String),
+}
+
 /// The servers of one site.
 #[derive(Debug)]
 pub struct Servers {
@@ -140,7 +151,12 @@ impl Servers {
         answer
     }
 
-    /// The same inside a database of the server, over a connection of its own.
+    /// Sees to it that a connection is there for when the server takes no new ones.
+    pub async fn hold(&self, at: &Address) -> Result<(), ConnectorError> {
+        self.kept(at).await.map(|_| ())
+    }
+
+    /// The same inside a database of the server, over a connection of its own where there can be one.
     pub async fn call_in<T: DeserializeOwned>(
         &self,
         at: &Address,
@@ -149,8 +165,12 @@ impl Servers {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<T, ConnectorError> {
-        let client = self.connect(at, database).await?;
-        ask(&client, at, what, sql, parameters).await
+        match self.connect(at, database).await {
+            Ok(client) => ask(&client, at, what, sql, parameters).await,
+            // The server is full, perhaps. The kept connection is in this database.
+            Err(_) if database == at.database => self.call(at, what, sql, parameters).await,
+            Err(error) => Err(error),
+        }
     }
 
     async fn connect(&self, at: &Address, database: &str) -> Result<Client, ConnectorError> {
@@ -213,6 +233,50 @@ impl Servers {
             Knock::Unclear(sentence(&error))
         }
     }
+}
+
+impl Servers {
+    /// Tries to come in as a standing role by this certificate, from here. Nothing is asked of the server then.
+    pub async fn knock_with(
+        &self,
+        at: &Address,
+        login: &str,
+        certificate: &str,
+        key: &str,
+    ) -> CertificateKnock {
+        let shown = Some((certificate.as_bytes(), key.as_bytes()));
+        let tls = at
+            .trusted_name()
+            .and_then(|name| Tls::new(&at.server_ca, name, shown).map_err(|error| error.sentence()));
+        let (mut config, tls) = match (base(at, &at.database), tls) {
+            (Ok(config), Ok(tls)) => (config, tls),
+            (Err(why), _) | (_, Err(why)) => return CertificateKnock::Unclear(why),
+        };
+        config.user(login).application_name("halligan probe");
+        match timeout(CONNECT_MOST, config.connect(tls)).await {
+            Err(_) => CertificateKnock::Unclear("it did not answer".to_owned()),
+            Ok(Ok(_)) => CertificateKnock::Taken("it opened".to_owned()),
+            Ok(Err(error)) if error.as_db_error().is_some() => {
+                CertificateKnock::Taken(format!("TLS took it, then: {}", sentence(&error)))
+            }
+            Ok(Err(error)) if tls_refused(&error) => CertificateKnock::NotTaken(sentence(&error)),
+            Ok(Err(error)) => CertificateKnock::Unclear(sentence(&error)),
+        }
+    }
+}
+
+/// Whether the other side ended TLS by an alert, as it does when it takes no certificate.
+fn tls_refused(error: &tokio_postgres::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let inner = next.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::AlertReceived(_))) {
+            return true;
+        }
+        cause = next.source();
+    }
+    false
 }
 
 fn base(at: &Address, database: &str) -> Result<Config, String> {

@@ -7,7 +7,7 @@ SET LOCAL log_statement = 'none';
 SET LOCAL log_min_duration_statement = -1;
 SET LOCAL log_min_error_statement = 'panic';
 
--- Four roles. Nobody can log in as the first three.
+-- Five roles. Nobody can log in as the first four.
 DO $setup$
 DECLARE
   one text;
@@ -17,6 +17,9 @@ BEGIN
   END IF;
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halligan_sessions') THEN
     CREATE ROLE halligan_sessions;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halligan_prepared') THEN
+    CREATE ROLE halligan_prepared;
   END IF;
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halligan_probe') THEN
     CREATE ROLE halligan_probe;
@@ -41,6 +44,8 @@ $setup$;
 ALTER ROLE halligan_owner NOLOGIN NOSUPERUSER INHERIT CREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;
 -- Every session role is a member: by it pg_hba.conf knows them.
 ALTER ROLE halligan_sessions NOLOGIN NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;
+-- Every standing role is a member: by it pg_hba.conf knows them.
+ALTER ROLE halligan_prepared NOLOGIN NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;
 -- A session role that never is one: logging in as it must be refused by pg_hba.conf.
 ALTER ROLE halligan_probe NOLOGIN NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL;
 -- The connector's own account: it owns nothing, and can do nothing but call the functions.
@@ -112,6 +117,7 @@ AS $$
   WHERE r.rolname = login AND g.rolname = ANY (halligan.groups())
 $$;
 
+@PREPARED@
 -- begin: makes the role of a session, or gives the one there is a new verifier and a new end. Takes a SCRAM verifier, never
 -- a password. Returns what is there already, so that what is there afterwards can be told from it.
 CREATE OR REPLACE FUNCTION halligan.session_begin(login text, member_of text, verifier text, until timestamptz, connections int,
@@ -155,11 +161,8 @@ BEGIN
       EXECUTE format('GRANT %I TO halligan_owner', login);
     END IF;
     -- So that the server notices by itself that a gateway is gone.
-    FOREACH one IN ARRAY ARRAY['client_connection_check_interval=2000', 'tcp_user_timeout=15000', 'tcp_keepalives_idle=10',
-                               'tcp_keepalives_interval=5', 'tcp_keepalives_count=3'] LOOP
-      IF EXISTS (SELECT FROM pg_settings WHERE name = split_part(one, '=', 1)) THEN
-        EXECUTE format('ALTER ROLE %I SET %I = %L', login, split_part(one, '=', 1), split_part(one, '=', 2));
-      END IF;
+    FOREACH one IN ARRAY halligan.role_settings() LOOP
+      EXECUTE format('ALTER ROLE %I SET %I = %L', login, split_part(one, '=', 1), split_part(one, '=', 2));
     END LOOP;
   END IF;
   EXECUTE format('COMMENT ON ROLE %I IS %L', login, left(note, 500));
@@ -175,6 +178,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT jsonb_build_object(
     'at', now(),
+    'subscriptions', (SELECT coalesce(jsonb_agg(s.subname || ' in ' || b.datname ORDER BY s.subname), '[]')
+                      FROM pg_subscription s JOIN pg_database b ON b.oid = s.subdbid),
     'slots', (SELECT coalesce(jsonb_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots),
     'prepared', (SELECT coalesce(jsonb_agg(gid || ' in ' || database || ' of ' || owner ORDER BY gid), '[]') FROM pg_prepared_xacts),
     'defaults', (SELECT coalesce(jsonb_agg(coalesce(b.datname, '?') || '/' || d.objid ORDER BY d.dbid, d.objid), '[]')
@@ -213,8 +218,10 @@ BEGIN
 END
 $$;
 
--- end, second step: its backends end. Returns how many there still were. With `application` only those of one session.
-CREATE OR REPLACE FUNCTION halligan.session_terminate(login text, application text) RETURNS int
+-- end, second step: its backends end. Returns how many there still were. With `application` and `backend` only those of one
+-- session: by the name that it came with, which a person can change, or by their number.
+DROP FUNCTION IF EXISTS halligan.session_terminate(text, text);
+CREATE OR REPLACE FUNCTION halligan.session_terminate(login text, application text, backend int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -223,7 +230,7 @@ BEGIN
   END IF;
   RETURN (SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a
           WHERE a.usesysid = (SELECT oid FROM pg_roles WHERE rolname = login)
-            AND (application IS NULL OR a.application_name = application));
+            AND ((application IS NULL AND backend IS NULL) OR a.application_name = application OR a.pid = backend));
 END
 $$;
 
@@ -232,7 +239,7 @@ CREATE OR REPLACE FUNCTION halligan.session_databases(login text) RETURNS text[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NOT halligan.exists(login) THEN
+  IF NOT halligan.is_prepared(login) AND NOT halligan.exists(login) THEN
     RETURN '{}';
   END IF;
   RETURN (SELECT coalesce(array_agg(DISTINCT coalesce(b.datname, current_database())::text), '{}')
@@ -290,7 +297,7 @@ AS $$
 DECLARE
   role_oid oid;
 BEGIN
-  IF NOT halligan.is_ours(login) THEN
+  IF NOT halligan.is_ours(login) AND NOT halligan.is_prepared(login) THEN
     RAISE EXCEPTION '% is no name of a session role', quote_literal(login) USING ERRCODE = '42501';
   END IF;
   IF member_of IS NULL OR member_of <> ALL (halligan.groups()) THEN
@@ -299,16 +306,23 @@ BEGIN
   role_oid := (SELECT oid FROM pg_roles WHERE rolname = login);
   RETURN halligan.standing(member_of) || jsonb_build_object(
     'primary', NOT pg_is_in_recovery(),
+    'micros', (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
     'system', (SELECT system_identifier::text FROM pg_control_system()),
     'timeline', CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
     'position', CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn()::text END,
     'role', role_oid IS NOT NULL,
     'can_login', (SELECT rolcanlogin FROM pg_roles WHERE oid = role_oid),
+    'dirt', CASE WHEN halligan.is_prepared(login) THEN halligan.prepared_dirt(login) ELSE '[]' END,
+    'password', halligan.has_password(login),
+    'cron', current_setting('cron.database_name', true),
     'backends', (SELECT coalesce(jsonb_agg(pid), '[]') FROM pg_stat_activity WHERE usename = login OR usesysid = role_oid),
     'others', (SELECT count(*) FROM pg_auth_members m JOIN pg_auth_members s ON s.member = m.member
                JOIN pg_roles r ON r.oid = m.member AND halligan.is_ours(r.rolname)
                WHERE m.roleid = (SELECT oid FROM pg_roles WHERE rolname = member_of)
-                 AND s.roleid = 'halligan_sessions'::regrole AND m.member IS DISTINCT FROM role_oid),
+                 AND s.roleid = 'halligan_sessions'::regrole AND m.member IS DISTINCT FROM role_oid)
+              + (SELECT count(DISTINCT a.usesysid) FROM pg_stat_activity a JOIN pg_auth_members m ON m.member = a.usesysid
+                 WHERE halligan.is_prepared(a.usename) AND a.usesysid IS DISTINCT FROM role_oid
+                   AND m.roleid = (SELECT oid FROM pg_roles WHERE rolname = member_of)),
     'owned', (SELECT coalesce(jsonb_object_agg(x.db, x.n), '{}') FROM
                 (SELECT coalesce(b.datname, 'the server') AS db, count(*) AS n
                  FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
@@ -339,19 +353,30 @@ AS $$
 $$;
 
 @AUDIT@
+@LEFTOVERS@
+@LOG@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA halligan FROM PUBLIC;
 DO $setup$
 DECLARE
   one regprocedure;
 BEGIN
   FOR one IN SELECT oid FROM pg_proc WHERE pronamespace = 'halligan'::regnamespace LOOP
+    -- These few look where only who runs this may look. They call nothing of ours.
+    IF one IN (SELECT oid FROM pg_proc WHERE pronamespace = 'halligan'::regnamespace AND proname IN ('has_password', 'cron_jobs', 'cron_stop', 'logins')) THEN
+      EXECUTE format('ALTER FUNCTION %s OWNER TO CURRENT_USER', one);
+      EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO halligan_owner', one);
+      CONTINUE;
+    END IF;
     EXECUTE format('ALTER FUNCTION %s OWNER TO halligan_owner', one);
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
   END LOOP;
 END
 $setup$;
 GRANT EXECUTE ON FUNCTION halligan.session_begin(text, text, text, timestamptz, int, text), halligan.session_shut(text), halligan.session_until(text, timestamptz),
-  halligan.session_terminate(text, text), halligan.session_databases(text), halligan.session_disown(text),
+  halligan.session_terminate(text, text, int), halligan.session_databases(text), halligan.session_disown(text),
   halligan.session_drop(text), halligan.look(text, text), halligan.sweep(), halligan.hba(), halligan.audit_group(text),
-  halligan.audit_server(), halligan.groups() TO @CONNECTOR_ID@;
+  halligan.audit_server(), halligan.groups(), halligan.prepared_roles(), halligan.prepared_server(),
+  halligan.prepared_terminate(text, text, int), halligan.prepared_reset(text), halligan.standing_in(text), halligan.cron_jobs(text[]),
+  halligan.cron_stop(text)@LOG_GRANT@ TO @CONNECTOR_ID@;
 COMMIT;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use halligan_connector::ConnectorError;
 use halligan_core::ids::GrantId;
+use halligan_session::NodeEvent;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -27,7 +28,7 @@ enum Fate {
     /// Its grant lives and was extended, the role was not.
     Extended(i64),
     /// Its grant has ended, or its time is over.
-    Ends,
+    Ends(&'static str),
 }
 
 /// Ends with its task.
@@ -66,10 +67,17 @@ async fn watch(connector: &PostgresConnector, at: &Address) {
     let mut idle_since = Duration::ZERO;
     let mut failed = false;
     loop {
+        let standing = inner.standing.lock().unwrap_or_else(PoisonError::into_inner).contains(at);
         let living =
             inner.living.lock().unwrap_or_else(PoisonError::into_inner).values().any(|one| one == at);
+        if standing && !living && !idle_since.is_zero() {
+            let held = inner.servers.hold(at).await;
+            held.unwrap_or_else(
+                |error| tracing::debug!(system = %at.system, error = error.sentence(), "no connection yet"),
+            );
+        }
         if living || idle_since.is_zero() {
-            match sweep(connector, at).await {
+            match sweep(connector, at, standing).await {
                 Ok(()) => failed = false,
                 Err(error) => {
                     if !failed {
@@ -82,8 +90,10 @@ async fn watch(connector: &PostgresConnector, at: &Address) {
         if living {
             idle_since = Duration::ZERO;
         } else if !failed {
-            // Nothing lives there: its connection need not be kept.
-            inner.servers.let_go(at);
+            // Nothing lives there: its connection need not be kept, unless it must be there when the server is full.
+            if !standing {
+                inner.servers.let_go(at);
+            }
             idle_since += inner.config.sweep;
             if idle_since >= inner.config.sweep_idle {
                 idle_since = Duration::ZERO;
@@ -94,9 +104,16 @@ async fn watch(connector: &PostgresConnector, at: &Address) {
 }
 
 /// One pass over the roles of a server.
-async fn sweep(connector: &PostgresConnector, at: &Address) -> Result<(), ConnectorError> {
+async fn sweep(connector: &PostgresConnector, at: &Address, standing: bool) -> Result<(), ConnectorError> {
     let inner = &connector.inner;
     let mut first = Ok(());
+    if standing {
+        first = connector.sweep_standing(at).await;
+    }
+    if let Err(error) = connector.read_logins(at).await {
+        // What is not read now is read later; nothing else waits for it.
+        tracing::debug!(system = %at.system, error = error.sentence(), "the log of a server was not read");
+    }
     for role in inner.sweep(at).await? {
         let Some(grant) = grant_of(&role.login).filter(|_| role.ours) else { continue };
         let done = match fate(connector, grant, &role).await? {
@@ -106,7 +123,7 @@ async fn sweep(connector: &PostgresConnector, at: &Address) -> Result<(), Connec
                 let what = "extend a session role";
                 inner.servers.call::<bool>(at, what, sql, &[&role.login, &until]).await.map(|_| ())
             }
-            Fate::Ends => end(connector, at, grant, &role.login).await,
+            Fate::Ends(why) => end(connector, at, grant, &role.login, why).await,
         };
         // One that does not end keeps no other.
         first = first.and(done);
@@ -119,6 +136,7 @@ async fn end(
     at: &Address,
     grant: GrantId,
     login: &str,
+    why: &str,
 ) -> Result<(), ConnectorError> {
     let inner = &connector.inner;
     inner.forget_keys(grant);
@@ -130,8 +148,17 @@ async fn end(
     let Ok(ended) = timeout(ONE_MOST, ending).await else {
         return Err(ConnectorError::refused(format!("ending {login} at {} took too long", at.system)));
     };
-    ended?;
-    tracing::info!(%grant, login, system = %at.system, "a leftover session role was ended");
+    // Whoever deactivated the grant may have been first.
+    if ended? {
+        tracing::info!(%grant, login, system = %at.system, "a leftover session role was ended");
+        let leaf = NodeEvent::DatabaseUserEnded {
+            grant: Some(grant),
+            system: at.system.clone(),
+            user: login.to_owned(),
+            reason: why.to_owned(),
+        };
+        connector.blocking(move |inner| inner.site.journal().write(leaf)).await?;
+    }
     Ok(())
 }
 
@@ -141,13 +168,15 @@ async fn fate(connector: &PostgresConnector, grant: GrantId, role: &Swept) -> Re
         .blocking(move |inner| {
             let state = inner.site.grants().grant(grant)?;
             if state.tombstone.is_some() {
-                return Ok(Fate::Ends);
+                return Ok(Fate::Ends("its grant had ended"));
             }
             Ok(match inner.site.held_lease(&state)? {
-                Some(lease) if lease.deadline <= inner.site.journal().now() => Fate::Ends,
+                Some(lease) if lease.deadline <= inner.site.journal().now() => {
+                    Fate::Ends("the deadline of its grant had passed")
+                }
                 Some(lease) if overdue => Fate::Extended(lease.deadline.micros()),
                 Some(_) => Fate::Stays,
-                None if overdue => Fate::Ends,
+                None if overdue => Fate::Ends("its time was over, and its grant is not known here"),
                 None => Fate::Stays,
             })
         })

@@ -19,7 +19,7 @@ async fn an_end_that_was_interrupted_after_any_step_is_taken_up_again() {
     // What the connector's account did before it died.
     let steps = [
         "SELECT halligan.session_shut('{role}')",
-        "SELECT halligan.session_terminate('{role}', NULL)",
+        "SELECT halligan.session_terminate('{role}', NULL, NULL)",
         "SELECT pg_sleep(0.2)",
         "SELECT halligan.session_disown('{role}')",
         "SELECT halligan.session_drop('{role}')",

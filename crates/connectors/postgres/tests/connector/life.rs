@@ -154,9 +154,9 @@ async fn one_session_is_ended_and_the_others_go_on() {
     };
     let (mut first, mut second) = (login(one).await, login(other).await);
     // Not from a gateway that it is not at.
-    world.connector.end_session(GRANT, one, &name("gw-2")).await.unwrap();
+    world.connector.end_session(GRANT, one, &name("gw-2"), None).await.unwrap();
     first.query("SELECT 1").await.unwrap();
-    world.connector.end_session(GRANT, one, &gateway()).await.unwrap();
+    world.connector.end_session(GRANT, one, &gateway(), None).await.unwrap();
     first.query("SELECT 1").await.unwrap_err();
     second.query("SELECT 1").await.unwrap();
 }
@@ -192,7 +192,9 @@ async fn what_is_not_supported_or_not_pinned_is_refused() {
         world.connector.activate(&sign(&lease)).await.unwrap_err().to_string()
     };
     assert!(refused(&|lease| lease.postgres.replication = true).await.contains("replication"));
-    assert!(refused(&|lease| lease.postgres.activation = Activation::Prepared).await.contains("prepared"));
+    assert!(
+        refused(&|lease| lease.postgres.activation = Activation::Prepared).await.contains("standing roles")
+    );
     assert!(refused(&|lease| lease.target.postgres = None).await.contains("names no databases"));
     let unpinned =
         |lease: &mut halligan_session::Lease| lease.target.postgres.as_mut().unwrap().server_ca.clear();

@@ -53,7 +53,7 @@ async fn the_functions_take_our_names_and_the_listed_groups_and_nothing_else() {
         let quoted = login.replace('\'', "''");
         for call in [
             "session_shut('{}')",
-            "session_terminate('{}', NULL)",
+            "session_terminate('{}', NULL, NULL)",
             "session_disown('{}')",
             "session_drop('{}')",
             "session_databases('{}')",

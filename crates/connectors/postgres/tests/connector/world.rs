@@ -216,6 +216,9 @@ pub fn setup(target: &PostgresTarget, groups: &[&str]) -> Setup {
         verifier: Some(verifier_of_password(&Secret::new(PASSWORD.to_owned())).unwrap()),
         gateways: vec!["127.0.0.1/32".to_owned()],
         connectors: vec!["127.0.0.1/32".to_owned()],
+        prepared: vec![],
+        client_authority: None,
+        read_log: false,
     }
 }
 
