@@ -1,7 +1,7 @@
 //! What a person's machine remembers: which server, how it is known, the sign-in, the gateways.
 //!
 //! One folder that only its owner reads (`$HALLIGAN_HOME`, else `~/.config/halligan`): `profile.json`, and beside it the
-//! SSH key with its certificate and the pinned host keys. A file that others can read is refused, not mended in silence.
+//! keys of SSH and TLS with their certificates, and the pinned host keys. A file that others can read is refused, not mended in silence.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,6 +38,9 @@ pub struct Profile {
     pub token_expires: Option<Time>,
     /// When the SSH certificate was made and until when it is valid.
     pub certificate: Option<CertificateTimes>,
+    /// The same of the client certificate, by which databases' tools log in.
+    #[serde(default)]
+    pub client_certificate: Option<CertificateTimes>,
     /// Gateways with the keys they are known by.
     #[serde(default)]
     pub gateways: Vec<KnownGateway>,
@@ -61,7 +64,7 @@ pub enum KnownBy {
     },
 }
 
-/// Life of the SSH certificate.
+/// Life of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateTimes {
     /// When it was made, by this machine's clock.
@@ -147,6 +150,14 @@ impl Home {
     pub fn certificate(&self) -> PathBuf {
         self.file("id_ed25519-cert.pub")
     }
+    /// The private key of the client certificate.
+    pub fn client_key(&self) -> PathBuf {
+        self.file("client.key")
+    }
+    /// The client certificate.
+    pub fn client_certificate(&self) -> PathBuf {
+        self.file("client.crt")
+    }
     /// Pinned host keys of gateways.
     pub fn known_hosts(&self) -> PathBuf {
         self.file("known_hosts")
@@ -217,6 +228,7 @@ impl Profile {
             token: None,
             token_expires: None,
             certificate: None,
+            client_certificate: None,
             gateways: Vec::new(),
         }
     }

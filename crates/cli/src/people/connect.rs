@@ -1,5 +1,6 @@
 //! Into a database with any tool and without a password: a Unix socket in a private folder, behind which this process logs
-//! in at the gateway. The password never leaves its memory: no argument, environment or file holds it.
+//! in at the gateway. The password never leaves its memory: no argument, environment or file holds it. When the server cannot
+//! be asked for one, the client certificate at hand is used: gateways know people without it.
 
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,21 +12,24 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use halligan_client::Client;
-use halligan_client::types::ConnectPassword;
+use halligan_client::types::Listener;
+use halligan_client::{Client, ClientError};
 use halligan_core::ids::EntitlementName;
 use halligan_protocol_postgres::Door;
 use halligan_session::Secret;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::client_certificate;
 use super::desk::Desk;
-use super::failure::said;
+use super::failure::{self, said};
 use crate::output::printable;
 use crate::server::postgres_listener::POSTGRES;
 
 /// The name that libpq looks for in the folder.
 const SOCKET: &str = ".s.PGSQL.5432";
+/// A gateway that does not take the connection in this time is away.
+const REACHED_WITHIN: Duration = Duration::from_secs(3);
 /// The password is made anew well before it dies.
 const RENEW_EVERY: Duration = Duration::from_secs(8 * 60);
 
@@ -63,17 +67,21 @@ struct Opened {
     database: String,
     login: String,
     door: Arc<Door>,
+    /// Makes passwords; none where a certificate is used.
+    passwords: Option<Client>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Psql {
     /// Runs `psql` to its end, and ends as it did.
     pub async fn run(self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let client = desk.client()?;
-        let opened = open(&client, &self.entitlement, self.database.as_deref()).await?;
+        let opened = open(desk, &self.entitlement, self.database.as_deref()).await?;
         let mut psql = tokio::process::Command::new("psql");
         psql.arg("-h").arg(opened.folder.path()).args(["-p", "5432", "-U", &opened.login]);
-        psql.args(["-d", &opened.database]).args(&self.arguments);
+        if !opened.database.is_empty() {
+            psql.args(["-d", &opened.database]);
+        }
+        psql.args(&self.arguments);
         // Ctrl-C is for psql: it cancels the statement.
         let _ours = signal(SignalKind::interrupt()).context("failed to watch for signals")?;
         let mut running = psql.spawn().map_err(|error| {
@@ -81,7 +89,7 @@ impl Psql {
         })?;
         let status = tokio::select! {
             status = running.wait() => status.context("failed to wait for psql")?,
-            never = renew(&client, &self.entitlement, &opened.door) => match never {},
+            never = renew(&opened, &self.entitlement) => match never {},
         };
         opened.serving.abort();
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
@@ -92,28 +100,27 @@ impl Psql {
 impl Connect {
     /// Says how to connect, and keeps the door open.
     pub async fn run(self, desk: &Desk) -> anyhow::Result<()> {
-        let client = desk.client()?;
-        let opened = open(&client, &self.entitlement, self.database.as_deref()).await?;
+        let mut opened = open(desk, &self.entitlement, self.database.as_deref()).await?;
+        let mut serving = std::mem::replace(&mut opened.serving, tokio::spawn(async { Ok(()) }));
         let folder = opened.folder.path().display().to_string();
-        let line = format!(
-            "host={folder} port=5432 dbname={} user={}",
-            printable(&opened.database),
-            printable(&opened.login)
-        );
+        // A client that names none gets the first of its entitlement: its user's name stands for that.
+        let database = if opened.database.is_empty() { &opened.login } else { &opened.database };
+        let database = printable(database);
+        let line = format!("host={folder} port=5432 dbname={database} user={}", printable(&opened.login));
         let told = serde_json::json!({
-            "host": folder, "port": 5432, "database": opened.database, "user": opened.login, "connection": line,
+            "host": folder, "port": 5432, "database": database, "user": opened.login, "connection": line,
         });
         desk.print(&told, |_| {
             format!("{line}\n\nfor example: psql \"{line}\"\n             pg_dump -h {folder} -U {} {}\n\nCtrl-C closes it.",
-                printable(&opened.login), printable(&opened.database))
+                printable(&opened.login), database)
         })?;
         let mut terminated = signal(SignalKind::terminate()).context("failed to watch for signals")?;
         tokio::select! {
             _ = tokio::signal::ctrl_c() => Ok(()),
             // The folder goes with it.
             _ = terminated.recv() => Ok(()),
-            never = renew(&client, &self.entitlement, &opened.door) => match never {},
-            served = opened.serving => {
+            never = renew(&opened, &self.entitlement) => match never {},
+            served = &mut serving => {
                 served.context("the socket closed")?.context("the socket closed")?;
                 Ok(())
             }
@@ -121,16 +128,21 @@ impl Connect {
     }
 }
 
-async fn password(client: &Client, entitlement: &EntitlementName) -> anyhow::Result<ConnectPassword> {
-    client.connect_password(entitlement).await.with_context(|| format!("failed to open {entitlement}"))
-}
-
-async fn open(
-    client: &Client,
-    entitlement: &EntitlementName,
-    wanted: Option<&str>,
-) -> anyhow::Result<Opened> {
-    let made = password(client, entitlement).await?;
+async fn open(desk: &Desk, entitlement: &EntitlementName, wanted: Option<&str>) -> anyhow::Result<Opened> {
+    let client = desk.client()?;
+    let made = match client.connect_password(entitlement).await {
+        Ok(made) => made,
+        Err(error) => {
+            let away = matches!(error, ClientError::Unreachable { .. }) || error.code() == Some("blocked");
+            let error = anyhow::Error::new(error).context(format!("failed to open {entitlement}"));
+            return if away { by_certificate(desk, entitlement, wanted, error).await } else { Err(error) };
+        }
+    };
+    // For the hour when the server is away.
+    let mut profile = desk.profile()?;
+    if let Err(error) = client_certificate::refresh(&desk.home, &mut profile, &client, false).await {
+        tracing::debug!(%error, "no client certificate");
+    }
     let database = match wanted {
         Some(wanted) if made.databases.iter().any(|name| name == wanted) => wanted.to_owned(),
         Some(wanted) => {
@@ -146,32 +158,75 @@ async fn open(
         .into_iter()
         .filter(|gateway| made.gateways.contains(&gateway.name))
         .find_map(|mut gateway| gateway.listeners.remove(POSTGRES))
-        .ok_or_else(|| {
-            said(
-                "failed to find a gateway that lets database clients in",
-                "ask an administrator to set gateway.postgres_listen",
-            )
-        })?;
-    let certificate = at
-        .host_keys
-        .iter()
-        .find_map(|line| line.strip_prefix("certificate "))
-        .map(|base64| format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"))
+        .ok_or_else(no_gateway)?;
+    let certificate = certificate_of(&at)?;
+    let secret = Secret::new(made.password.to_string());
+    let door = Door::new(&at.address, &certificate, made.login.clone(), database.clone(), secret);
+    listen(door, made.login.clone(), database, Some(client))
+}
+
+/// The server cannot make a password. `error` says why, if there is no other way.
+async fn by_certificate(
+    desk: &Desk,
+    entitlement: &EntitlementName,
+    database: Option<&str>,
+    error: anyhow::Error,
+) -> anyhow::Result<Opened> {
+    let profile = desk.profile()?;
+    let Some((certificate, key)) = client_certificate::at_hand(&desk.home, &profile, crate::output::now())?
+    else {
+        return Err(error);
+    };
+    failure::print(&error);
+    eprintln!("going on with the client certificate at hand");
+    let mut reachable = None;
+    for at in profile.gateways.iter().filter_map(|gateway| gateway.listeners.get(POSTGRES)) {
+        let dialled = tokio::net::TcpStream::connect(&at.address);
+        if tokio::time::timeout(REACHED_WITHIN, dialled).await.is_ok_and(|dialled| dialled.is_ok()) {
+            reachable = Some(at);
+            break;
+        }
+    }
+    let at = reachable.ok_or_else(no_gateway)?;
+    let login = format!("{}+{}", entitlement.role, entitlement.system);
+    let database = database.unwrap_or_default().to_owned();
+    let own = (certificate.as_str(), &Secret::new(key.to_string()));
+    let door = Door::by_certificate(&at.address, &certificate_of(at)?, login.clone(), database.clone(), own);
+    listen(door, login, database, None)
+}
+
+fn no_gateway() -> anyhow::Error {
+    said(
+        "failed to find a gateway that lets database clients in",
+        "ask an administrator to set gateway.postgres_listen",
+    )
+}
+
+/// The certificate that a gateway shows, PEM.
+fn certificate_of(at: &Listener) -> anyhow::Result<String> {
+    let told = at.host_keys.iter().find_map(|line| line.strip_prefix("certificate "));
+    told.map(|base64| format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"))
         .ok_or_else(|| {
             said(
                 format!("the gateway at {} does not say which certificate it shows", printable(&at.address)),
                 "use `halligan password` and your own tool",
             )
-        })?;
-    let secret = Secret::new(made.password.to_string());
-    let door = Door::new(&at.address, &certificate, made.login.clone(), database.clone(), secret);
+        })
+}
+
+fn listen(
+    door: Result<Door, String>,
+    login: String,
+    database: String,
+    passwords: Option<Client>,
+) -> anyhow::Result<Opened> {
     let door = Arc::new(door.map_err(|why| said(why, "ask an administrator"))?);
     let folder = private_folder()?;
     let socket = folder.path().join(SOCKET);
     let listener =
         UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
     let serving = tokio::spawn(Arc::clone(&door).serve(listener));
-    Ok(Opened { folder, database, login: made.login.clone(), door, serving })
+    Ok(Opened { folder, database, login, door, passwords, serving })
 }
 
 /// Only its owner can enter it. It is removed at the end.
@@ -184,11 +239,12 @@ fn private_folder() -> anyhow::Result<tempfile::TempDir> {
 }
 
 /// Makes passwords for later connections, for as long as somebody waits beside it.
-async fn renew(client: &Client, entitlement: &EntitlementName, door: &Door) -> Infallible {
+async fn renew(opened: &Opened, entitlement: &EntitlementName) -> Infallible {
+    let Some(client) = &opened.passwords else { return std::future::pending().await };
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
-        match password(client, entitlement).await {
-            Ok(made) => door.renew(Secret::new(made.password.to_string())),
+        match client.connect_password(entitlement).await {
+            Ok(made) => opened.door.renew(Secret::new(made.password.to_string())),
             // Open connections end by themselves; new ones are refused by the gateway.
             Err(error) => tracing::debug!(%error, "no new password"),
         }

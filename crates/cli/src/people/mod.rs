@@ -5,6 +5,7 @@
 
 mod ask;
 mod catalog;
+mod client_certificate;
 mod connect;
 mod decide;
 mod desk;

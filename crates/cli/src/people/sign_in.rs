@@ -10,13 +10,13 @@ use halligan_client::types::{Listener, Me, SignInView, SignInWish};
 use halligan_client::{CertificatePrint, Client, look_at_certificate};
 use halligan_core::ids::PersonId;
 
-use super::ask;
 use super::desk::Desk;
 use super::failure::said;
+use super::{ask, client_certificate};
 use crate::output::{Look, printable};
 use crate::profile::{CertificateTimes, Home, KnownBy, KnownGateway, Profile};
 
-/// Signs in, and gets the SSH certificate by which gateways know you.
+/// Signs in, and gets the certificates (SSH, TLS) by which gateways know you.
 #[derive(Debug, Args)]
 pub struct Login {
     /// The server: https://…, or http://localhost:…; the last one if not said.
@@ -84,6 +84,7 @@ impl Login {
         let signed_in = client.sign_in(&wish(totp)).await.context("failed to sign in")?;
         if profile.person.as_ref() != Some(&name) {
             profile.certificate = None;
+            profile.client_certificate = None;
         }
         profile.person = Some(name.clone());
         profile.token = Some(signed_in.token.clone());
@@ -94,6 +95,9 @@ impl Login {
         if let Err(error) = refresh_ssh(&desk.home, &mut profile, &client, true).await {
             super::failure::print(&error);
         }
+        if let Err(error) = client_certificate::refresh(&desk.home, &mut profile, &client, true).await {
+            super::failure::print(&error);
+        }
         desk.print(&signed_in.sign_in, |look| {
             let mut text = format!(
                 "signed in to {server} as {name}; the sign-in ends {}",
@@ -101,6 +105,13 @@ impl Login {
             );
             if let Some(times) = profile.certificate {
                 text.push_str(&format!("\nSSH certificate ends {}", look.when(times.valid_until)));
+            }
+            if let Some(times) = profile.client_certificate {
+                text.push_str(&format!(
+                    "\nclient certificate for databases ends {}: {}",
+                    look.when(times.valid_until),
+                    desk.home.client_certificate().display()
+                ));
             }
             text
         })
@@ -265,12 +276,15 @@ pub async fn log_out(desk: &Desk) -> anyhow::Result<()> {
     // The token goes from this machine whatever the server says.
     profile.token_expires = None;
     profile.certificate = None;
+    profile.client_certificate = None;
     desk.home.save(&profile)?;
-    match std::fs::remove_file(desk.home.certificate()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).context("failed to remove the SSH certificate");
+    for certificate in [desk.home.certificate(), desk.home.client_certificate()] {
+        match std::fs::remove_file(&certificate) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("failed to remove {}", certificate.display()));
+            }
+            _ => {}
         }
-        _ => {}
     }
     match ended {
         Some(Err(error)) if error.status() != Some(401) => {
