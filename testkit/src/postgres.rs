@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::postgres_programs::Programs;
+use crate::postgres_programs::{Programs, programs_18};
 use crate::process::{Child, free_port, send};
 
 const HELPER: &str = "halligan-test";
@@ -140,6 +140,19 @@ impl TestPostgres {
         psql.arg("-f").arg(path);
         let output = run(&mut psql)?;
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// What `pg_dumpall --roles-only` says: roles, their verifiers, their memberships.
+    pub fn dump_roles(&self) -> Result<String> {
+        // It takes no server that is newer than itself.
+        let mut dump = match self.programs.is_newer() {
+            true => Command::new(programs_18()?.join("pg_dumpall")),
+            false => self.program("pg_dumpall"),
+        };
+        dump.args(["--roles-only", "-U", "postgres", "-h"]).arg(self.folder.path());
+        dump.arg("-p").arg(self.port.to_string());
+        let output = run(&mut dump)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// All that the server has logged since it was first started.

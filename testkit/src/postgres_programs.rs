@@ -43,6 +43,11 @@ impl Programs {
         Ok(Self { installation: Some(installation) })
     }
 
+    /// Whether they are newer than the machine's own clients.
+    pub(crate) fn is_newer(&self) -> bool {
+        self.installation.is_some()
+    }
+
     /// The same programs where everybody can reach them: in `folder`, when the way to them is closed to others.
     pub fn reachable(self, folder: &Path) -> Result<Self> {
         let Some(from) = &self.installation else { return Ok(self) };

@@ -160,6 +160,11 @@ impl PostgresTarget {
         self.authority.client(name)
     }
 
+    /// Its roles, their verifiers and memberships, as a backup has them.
+    pub fn dump_roles(&self) -> Result<String> {
+        self.server.dump_roles()
+    }
+
     /// All that the server has logged.
     pub fn log(&self) -> String {
         self.server.log()

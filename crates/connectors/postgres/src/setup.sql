@@ -67,6 +67,11 @@ BEGIN
   END LOOP;
   IF current_setting('server_version_num')::int >= 160000 THEN
     EXECUTE format('GRANT pg_use_reserved_connections TO %I WITH INHERIT TRUE', @CONNECTOR@);
+    -- Since 16 only who holds ADMIN on a role may end it: session roles that were made before an upgrade.
+    FOR one IN SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+               WHERE m.roleid = 'halligan_sessions'::regrole AND r.rolname ~ '^halligan_grt_' LOOP
+      EXECUTE format('GRANT %I TO halligan_owner WITH ADMIN OPTION', one);
+    END LOOP;
   END IF;
   IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'halligan') THEN
     CREATE SCHEMA halligan AUTHORIZATION halligan_owner;

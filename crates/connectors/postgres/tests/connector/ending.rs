@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use halligan_connector::Connector as _;
+use halligan_connector_postgres::session_role;
 use halligan_core::catalog::CheckKind;
 use halligan_core::ids::GrantId;
 use halligan_core::proof::{Evidence, Finding};
@@ -10,7 +11,7 @@ use halligan_core::time::Span;
 use halligan_session::Lease;
 use halligan_testkit::postgres_target::PostgresTarget;
 
-use crate::world::{GRANT, World, all_proven, of, sign};
+use crate::world::{GRANT, World, all_proven, gateway, of, setup, sign};
 
 #[tokio::test]
 async fn an_end_that_was_interrupted_after_any_step_is_taken_up_again() {
@@ -147,23 +148,20 @@ async fn what_a_restored_backup_brings_back_is_ended_again() {
     let lease = Lease { grant: living, ..world.lease(1) };
     world.connector.activate(&sign(&lease)).await.unwrap();
     let alive = world.issue_for(living).await;
+    let backup = world.target.dump_roles().unwrap();
     world.connector.deactivate(GRANT, 2).await.unwrap();
     assert_eq!(world.roles(), alive.user);
     // The backup is from before the end, so it has the role; and one that this connector has never heard of, whose time is
     // over; and one of another connector's, whose time is not; and one that only looks like ours.
-    let unheard =
-        halligan_connector_postgres::session_role(GrantId::from_bits(0x99), &crate::world::gateway());
-    let others =
-        halligan_connector_postgres::session_role(GrantId::from_bits(0x98), &crate::world::gateway());
-    let foreign =
-        halligan_connector_postgres::session_role(GrantId::from_bits(0x97), &crate::world::gateway());
-    for (role, until) in [(&user.user, "1 hour"), (&unheard, "-1 hour"), (&others, "1 hour")] {
-        world.sql(&format!(
-            "CREATE ROLE \"{role}\" LOGIN; GRANT halligan_sessions, orders_write, \"{role}\" TO \"{role}\"",
-        ).replace(&format!(", \"{role}\" TO"), " TO"));
-        world.sql(&format!("GRANT \"{role}\" TO halligan_owner"));
-        world.sql(&format!("DO $$ BEGIN EXECUTE format('ALTER ROLE \"{role}\" VALID UNTIL %L', now() + interval '{until}'); END $$"));
+    let role = |grant| session_role(GrantId::from_bits(grant), &gateway());
+    let (unheard, others, foreign) = (role(0x99), role(0x98), role(0x97));
+    for line in backup.lines().filter(|line| line.contains(&user.user)) {
+        for name in [&user.user, &unheard, &others] {
+            world.sql(&line.replace(&user.user, name));
+        }
     }
+    assert_eq!(world.roles().split(' ').count(), 4, "{backup}");
+    world.sql(&format!("ALTER ROLE \"{unheard}\" VALID UNTIL '2001-01-01'"));
     world.sql(&format!("CREATE ROLE \"{foreign}\" LOGIN VALID UNTIL '2001-01-01'"));
     world.keep_watch();
     let begun = Instant::now();
@@ -174,6 +172,21 @@ async fn what_a_restored_backup_brings_back_is_ended_again() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     world.login(&alive, "orders").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_made_before_an_upgrade_is_ended_after_it() {
+    let world = World::new().await;
+    world.connector.activate(&world.signed(1)).await.unwrap();
+    let user = world.issue().await.user;
+    // As an upgrade from 15 leaves it: there, who may make roles may end any, and needs no ADMIN on them.
+    world.sql(&format!("REVOKE \"{user}\" FROM halligan_owner CASCADE"));
+    world.sql(&format!("GRANT \"{user}\" TO halligan_owner"));
+    let again = setup(&world.target, &[PostgresTarget::READERS, PostgresTarget::WRITERS]).script().unwrap();
+    world.target.run_script("orders", &again).unwrap();
+    world.connector.deactivate(GRANT, 2).await.unwrap();
+    assert_eq!(world.roles(), "");
+    all_proven(&world.connector.look(GRANT, 2).await.unwrap());
 }
 
 #[tokio::test]
