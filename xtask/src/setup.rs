@@ -51,6 +51,12 @@ const NEEDS: &[Need] = &[
         optional: false,
     },
     Need {
+        package: "postgresql-15-cron",
+        present: || Path::new("/usr/share/postgresql/15/extension/pg_cron.control").exists(),
+        purpose: "jobs that a session leaves behind in a database",
+        optional: true,
+    },
+    Need {
         package: "pgbouncer",
         present: || Path::new("/usr/sbin/pgbouncer").exists(),
         purpose: "the pooler that the gateway is measured beside",

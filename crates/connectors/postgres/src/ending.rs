@@ -62,7 +62,7 @@ async fn concerned(servers: &Servers, at: &Address, login: &str) -> Result<Vec<S
 
 /// The database of pg_cron, where the server has it.
 pub async fn cron_database(servers: &Servers, at: &Address) -> Result<Option<String>, ConnectorError> {
-    let sql = "SELECT to_json(coalesce(current_setting('cron.database_name', true), ''))::text";
+    let sql = "SELECT to_json(halligan.cron_database())::text";
     let found: String = servers.call(at, "ask for pg_cron", sql, &[]).await?;
     Ok(Some(found).filter(|name| !name.is_empty()))
 }

@@ -21,6 +21,11 @@ BEGIN
 END
 $$;
 
+-- The database that has the jobs of pg_cron; empty where there is no pg_cron.
+CREATE OR REPLACE FUNCTION halligan.cron_database() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(current_setting('cron.database_name', true), '') $$;
+
 -- The jobs of pg_cron that would run as one of these roles. They belong to who ran the set-up, since others see only their own.
 CREATE OR REPLACE FUNCTION halligan.cron_jobs(logins text[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -80,7 +80,7 @@ END
 $$;
 
 -- What a session can have left at its standing role, as sentences: from inside one can give oneself a password and settings,
--- and up to PostgreSQL 15 members.
+-- and up to PostgreSQL 14 members.
 CREATE OR REPLACE FUNCTION halligan.prepared_dirt(login text) RETURNS jsonb LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -57,7 +57,7 @@ ALTER ROLE @CONNECTOR_ID@ SET log_min_error_statement = 'panic';
 ALTER ROLE @CONNECTOR_ID@ SET search_path = 'pg_catalog';
 GRANT halligan_sessions TO halligan_owner WITH ADMIN OPTION;
 GRANT halligan_sessions TO halligan_probe;
-GRANT pg_signal_backend, pg_read_all_stats TO halligan_owner;
+GRANT pg_signal_backend, pg_read_all_stats, pg_read_all_settings TO halligan_owner;
 DO $setup$
 DECLARE
   one text;
@@ -319,7 +319,6 @@ BEGIN
     'can_login', (SELECT rolcanlogin FROM pg_roles WHERE oid = role_oid),
     'dirt', CASE WHEN halligan.is_prepared(login) THEN halligan.prepared_dirt(login) ELSE '[]' END,
     'password', halligan.has_password(login),
-    'cron', current_setting('cron.database_name', true),
     'backends', (SELECT coalesce(jsonb_agg(pid), '[]') FROM pg_stat_activity WHERE usename = login OR usesysid = role_oid),
     'others', (SELECT count(*) FROM pg_auth_members m JOIN pg_auth_members s ON s.member = m.member
                JOIN pg_roles r ON r.oid = m.member AND halligan.is_ours(r.rolname)
@@ -383,5 +382,5 @@ GRANT EXECUTE ON FUNCTION halligan.session_begin(text, text, text, timestamptz, 
   halligan.session_drop(text), halligan.look(text, text), halligan.sweep(), halligan.hba(), halligan.audit_group(text),
   halligan.audit_server(), halligan.groups(), halligan.prepared_roles(), halligan.prepared_server(),
   halligan.prepared_terminate(text, text, int), halligan.prepared_reset(text), halligan.standing_in(text), halligan.cron_jobs(text[]),
-  halligan.cron_stop(text)@LOG_GRANT@ TO @CONNECTOR_ID@;
+  halligan.cron_stop(text), halligan.cron_database()@LOG_GRANT@ TO @CONNECTOR_ID@;
 COMMIT;

@@ -17,7 +17,7 @@ fn system(world: &World) -> System {
     .unwrap()
 }
 
-fn entitlement(account: &str, read_only: bool, waiver: Option<&str>) -> Entitlement {
+pub fn entitlement(account: &str, read_only: bool, waiver: Option<&str>) -> Entitlement {
     serde_json::from_value(serde_json::json!({
         "account": account, "ladder": "observe", "requested_by": [],
         "postgres": { "databases": ["orders"], "read_only": read_only, "direct_path_waiver": waiver },
@@ -25,7 +25,7 @@ fn entitlement(account: &str, read_only: bool, waiver: Option<&str>) -> Entitlem
     .unwrap()
 }
 
-async fn check(world: &World, entitlements: Vec<(Name, Entitlement)>) -> Vec<TargetFinding> {
+pub async fn check(world: &World, entitlements: Vec<(Name, Entitlement)>) -> Vec<TargetFinding> {
     let control = PeerInfo { name: name("control"), role: Role::Control, site: name("main") };
     let request = Request::CheckTarget { system: Box::new(system(world)), entitlements };
     match world.connector.answer(&control, request).await {
@@ -34,7 +34,7 @@ async fn check(world: &World, entitlements: Vec<(Name, Entitlement)>) -> Vec<Tar
     }
 }
 
-fn errors(findings: &[TargetFinding]) -> Vec<&str> {
+pub fn errors(findings: &[TargetFinding]) -> Vec<&str> {
     let errors = findings.iter().filter(|one| one.level == FindingLevel::Error);
     errors.map(|one| one.say.as_str()).collect()
 }

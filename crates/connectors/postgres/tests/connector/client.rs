@@ -46,6 +46,30 @@ impl Connected {
         Self { stream }.authenticate(database, user, proof, startup).await
     }
 
+    /// By a client certificate and its key, PEM both.
+    pub async fn login_by_certificate(
+        at: SocketAddr,
+        ca: &str,
+        user: &str,
+        shown: (&str, &str),
+        startup: &[(&str, &str)],
+    ) -> Result<Self, Refused> {
+        let chain = vec![CertificateDer::from_pem_slice(shown.0.as_bytes()).unwrap()];
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(shown.1.as_bytes()).unwrap();
+        let config = trusting(ca).with_client_auth_cert(chain, key).unwrap();
+        let stream = encrypted(TcpStream::connect(at).await.unwrap(), config).await;
+        let mut this = Self { stream };
+        this.begin("orders", user, startup).await;
+        match this.read().await {
+            (b'R', body) => assert_eq!(body, [0; 4], "asked for more than the certificate"),
+            (b'E', body) => return Err(refused(&body)),
+            // TLS ended by an alert.
+            (0, _) => return Err(Refused { code: "tls".to_owned(), message: String::new() }),
+            (other, _) => panic!("message {other}"),
+        }
+        this.ready().await
+    }
+
     /// The same from another address of this machine.
     pub async fn login_from(
         from: &str,
@@ -68,12 +92,7 @@ impl Connected {
         proof: Proof<'_>,
         startup: &[(&str, &str)],
     ) -> Result<Self, Refused> {
-        let mut body = 196_608u32.to_be_bytes().to_vec();
-        for (name, value) in [("user", user), ("database", database)].iter().chain(startup) {
-            body.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
-        }
-        body.push(0);
-        self.write(None, &body).await;
+        self.begin(database, user, startup).await;
         self.expect_auth(10).await?;
         let bare = "n=,r=clientnonce0123456789";
         let first = format!("n,,{bare}");
@@ -104,10 +123,24 @@ impl Connected {
             assert!(same_signature(&expected, &said), "another server");
         }
         self.expect_auth(0).await?;
+        self.ready().await
+    }
+
+    async fn begin(&mut self, database: &str, user: &str, startup: &[(&str, &str)]) {
+        let mut body = 196_608u32.to_be_bytes().to_vec();
+        for (name, value) in [("user", user), ("database", database)].iter().chain(startup) {
+            body.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        }
+        body.push(0);
+        self.write(None, &body).await;
+    }
+
+    async fn ready(mut self) -> Result<Self, Refused> {
         loop {
             match self.read().await {
                 (b'Z', _) => return Ok(self),
                 (b'E', body) => return Err(refused(&body)),
+                (0, _) => return Err(Refused { code: "closed".to_owned(), message: String::new() }),
                 _ => {}
             }
         }
@@ -166,19 +199,25 @@ impl Connected {
     }
 }
 
-async fn tls(mut stream: TcpStream, ca: &str) -> TlsStream<TcpStream> {
+async fn tls(stream: TcpStream, ca: &str) -> TlsStream<TcpStream> {
+    encrypted(stream, trusting(ca).with_no_client_auth()).await
+}
+
+async fn encrypted(mut stream: TcpStream, config: rustls::ClientConfig) -> TlsStream<TcpStream> {
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+fn trusting(ca: &str) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
 fn refused(body: &[u8]) -> Refused {

@@ -7,7 +7,6 @@ use halligan_connector_postgres::session_role;
 use halligan_core::catalog::CheckKind;
 use halligan_core::ids::GrantId;
 use halligan_core::proof::{Evidence, Finding};
-use halligan_core::time::Span;
 use halligan_session::Lease;
 use halligan_testkit::postgres_target::PostgresTarget;
 
@@ -103,40 +102,6 @@ async fn what_cannot_be_given_away_keeps_the_role_and_fails_the_proof() {
     world.login(&user, "orders").await.unwrap_err();
     world.target.sql("postgres", "DROP TABLE public.odd").unwrap();
     all_proven(&Evidence { at: world.lease(1).issued_at, checks: world.look(2).await });
-}
-
-#[tokio::test]
-async fn no_role_outlives_its_deadline_when_the_server_is_killed_and_living_ones_stay() {
-    let mut world = World::new().await;
-    let mut sessions = Vec::new();
-    for number in 0..10u128 {
-        let grant = GrantId::from_bits(900 + number);
-        let mut lease = Lease { grant, ..world.lease(1) };
-        if number % 2 == 0 {
-            lease.remaining = Span::seconds(6);
-            lease.deadline = lease.issued_at.plus(lease.remaining);
-        }
-        world.connector.activate(&sign(&lease)).await.unwrap();
-        let session = halligan_core::ids::SessionId::from_bits(number);
-        let user =
-            world.connector.issue(&sign(&lease), session, &crate::world::gateway(), false).await.unwrap();
-        sessions.push((lease.deadline, user));
-    }
-    world.target.server().kill();
-    let mut world = world.restart().await;
-    world.keep_watch();
-    world.target.server().resume().unwrap();
-    let short = sessions.iter().map(|(deadline, _)| *deadline).min().unwrap();
-    let now = || halligan_connector::system_clock()();
-    tokio::time::sleep(short.since(now()).to_std() + Duration::from_secs(5)).await;
-    let mut living: Vec<&str> = sessions
-        .iter()
-        .filter(|(deadline, _)| *deadline > now())
-        .map(|(_, user)| user.user.as_str())
-        .collect();
-    living.sort_unstable();
-    assert_eq!(world.roles(), living.join(" "));
-    assert_eq!(living.len(), 5);
 }
 
 #[tokio::test]

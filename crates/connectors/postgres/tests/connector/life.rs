@@ -1,7 +1,7 @@
 //! A grant from its first login to its proof.
 
 use halligan_connector::Connector as _;
-use halligan_core::catalog::{Activation, CheckKind};
+use halligan_core::catalog::CheckKind;
 use halligan_core::ids::{GrantId, SessionId};
 use halligan_core::proof::{Evidence, Finding};
 use halligan_core::time::Span;
@@ -192,9 +192,6 @@ async fn what_is_not_supported_or_not_pinned_is_refused() {
         world.connector.activate(&sign(&lease)).await.unwrap_err().to_string()
     };
     assert!(refused(&|lease| lease.postgres.replication = true).await.contains("replication"));
-    assert!(
-        refused(&|lease| lease.postgres.activation = Activation::Prepared).await.contains("standing roles")
-    );
     assert!(refused(&|lease| lease.target.postgres = None).await.contains("names no databases"));
     let unpinned =
         |lease: &mut halligan_session::Lease| lease.target.postgres.as_mut().unwrap().server_ca.clear();

@@ -4,7 +4,11 @@
 
 mod check;
 mod client;
+mod crash;
 mod ending;
 mod life;
+mod majors;
 mod setup;
+mod standing;
+mod traces;
 mod world;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use halligan_connector::{Connector as _, Site, SiteConfig, system_clock};
 use halligan_connector_postgres::{
-    IssuedUser, LoginCredential, PostgresConfig, PostgresConnector, Setup, session_role, verifier_of_password,
+    ClientAuthority, IssuedCertificate, IssuedUser, LoginCredential, PostgresConfig, PostgresConnector,
+    Setup, session_role, verifier_of_password,
 };
 use halligan_core::catalog::{
-    CheckKind, OnPartition, PostgresCapabilities, PostgresTarget as CatalogTarget, ProofPolicy,
+    Activation, CheckKind, OnPartition, PostgresCapabilities, PostgresTarget as CatalogTarget, ProofPolicy,
     RecordingPolicy, SshCapabilities, SystemKind,
 };
 use halligan_core::ids::{GrantId, Name, SessionId};
@@ -25,6 +26,12 @@ use crate::client::{Connected, Proof, Refused};
 pub const GRANT: GrantId = GrantId::from_bits(0x1234);
 /// The connector's password in these tests: it must not stand in the server's log.
 pub const PASSWORD: &str = "correct-horse-battery-staple-0123456789abcdef";
+
+/// The server's major that these tests run on.
+pub fn major() -> u32 {
+    let major = std::env::var(halligan_testkit::postgres_programs::MAJOR_VARIABLE);
+    major.ok().and_then(|major| major.parse().ok()).unwrap_or(15)
+}
 
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -57,6 +64,59 @@ impl World {
         Self::at("127.0.0.1/32", build).await
     }
 
+    /// With standing roles for both groups, two each, that certificates of three seconds open.
+    pub async fn standing(build: impl FnOnce(Builder) -> Builder) -> Self {
+        let world = Self::with(build).await;
+        let setup = world.standing_setup();
+        let ca = world.target.folder().join("ca.pem");
+        let both = format!("{}{}", world.target.ca_pem(), setup.client_authority.as_deref().unwrap());
+        std::fs::write(ca, both).unwrap();
+        world.target.install(&setup.script().unwrap(), &setup.hba().unwrap()).unwrap();
+        world
+    }
+
+    pub fn standing_setup(&self) -> Setup {
+        let groups = &[PostgresTarget::READERS, PostgresTarget::WRITERS];
+        let vault = vault(self.folder.path());
+        Setup {
+            gateways: vec![self.gateways.to_owned()],
+            prepared: groups.iter().map(|group| ((*group).to_owned(), 2)).collect(),
+            client_authority: Some(ClientAuthority::new(vault, "postgres-ca").certificate().unwrap()),
+            ..setup(&self.target, groups)
+        }
+    }
+
+    /// A lease of a grant for a standing role.
+    pub fn prepared(&self, grant: GrantId, fencing: u64) -> Lease {
+        let mut lease = Lease { grant, ..self.lease(fencing) };
+        lease.postgres.activation = Activation::Prepared;
+        lease
+    }
+
+    /// A certificate of a grant with its key, PEM, for a session.
+    pub async fn certificate(
+        &self,
+        grant: GrantId,
+        session: u128,
+    ) -> Result<(IssuedCertificate, String), String> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let point = key.public_key_raw().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let (signed, session) = (sign(&self.prepared(grant, 1)), SessionId::from_bits(session));
+        let issued = self.connector.issue_certificate(&signed, session, &gateway(), &point).await;
+        issued.map(|issued| (issued, key.serialize_pem())).map_err(|error| error.sentence())
+    }
+
+    pub async fn login_standing(
+        &self,
+        (issued, key): &(IssuedCertificate, String),
+        session: u128,
+    ) -> Result<Connected, Refused> {
+        let application = format!("halligan:{}", SessionId::from_bits(session));
+        let startup = [("role", PostgresTarget::WRITERS), ("application_name", application.as_str())];
+        let (at, ca) = (self.target.address(), self.target.ca_pem());
+        Connected::login_by_certificate(at, ca, &issued.user, (&issued.certificate, key), &startup).await
+    }
+
     /// With gateways at an address of this machine; the connector always comes from 127.0.0.1.
     pub async fn at(gateways: &'static str, build: impl FnOnce(Builder) -> Builder) -> Self {
         let target = build(PostgresTarget::builder().database("stock")).start().unwrap();
@@ -67,7 +127,7 @@ impl World {
         let vault =
             Vault::new(folder.path().to_owned(), VaultKey::read_or_make(&folder.path().join("key")).unwrap());
         vault.put("postgres", PASSWORD.as_bytes()).unwrap();
-        let connector = open(folder.path(), gateways);
+        let connector = connector_at(folder.path(), gateways);
         Self { connector, target, folder, gateways, begun: system_clock()(), watch: None }
     }
 
@@ -85,11 +145,19 @@ impl World {
         }
         let spare = tempfile::tempdir().unwrap();
         std::fs::copy(self.folder.path().join("key"), spare.path().join("key")).unwrap();
-        let old = std::mem::replace(&mut self.connector, open(spare.path(), self.gateways));
+        let old = std::mem::replace(&mut self.connector, connector_at(spare.path(), self.gateways));
         drop(old);
         // What it had spawned may still hold the folder for a moment.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        self.connector = open(self.folder.path(), self.gateways);
+        self.connector = connector_at(self.folder.path(), self.gateways);
+        self
+    }
+
+    /// Its connector works elsewhere: the folder is free for another process.
+    pub fn closed(mut self) -> Self {
+        let spare = tempfile::tempdir().unwrap();
+        std::fs::copy(self.folder.path().join("key"), spare.path().join("key")).unwrap();
+        drop(std::mem::replace(&mut self.connector, connector_at(spare.path(), self.gateways)));
         self
     }
 
@@ -198,14 +266,21 @@ impl World {
     }
 }
 
-fn open(folder: &std::path::Path, gateways: &str) -> PostgresConnector {
+/// The connector of these tests on its folder.
+pub fn connector_at(folder: &std::path::Path, gateways: &str) -> PostgresConnector {
     let site =
         SiteConfig::new(name("conn-1"), name("main"), folder.join("state"), control_key().verifying_key());
-    let vault = Vault::new(folder.to_owned(), VaultKey::read(&folder.join("key")).unwrap());
-    let credential = LoginCredential::Vault { vault: Arc::new(vault), secret: "postgres".to_owned() };
+    let vault = vault(folder);
+    let credential = LoginCredential::Vault { vault: Arc::clone(&vault), secret: "postgres".to_owned() };
     let mut config = PostgresConfig::new(credential, vec![gateways.to_owned()]);
     config.sweep = Duration::from_millis(500);
+    config.authority = Some(ClientAuthority::new(vault, "postgres-ca"));
+    config.certificate_life = Duration::from_secs(3);
     PostgresConnector::join(Site::open(site).unwrap(), config).unwrap()
+}
+
+fn vault(folder: &std::path::Path) -> Arc<Vault> {
+    Arc::new(Vault::new(folder.to_owned(), VaultKey::read(&folder.join("key")).unwrap()))
 }
 
 pub fn setup(target: &PostgresTarget, groups: &[&str]) -> Setup {
