@@ -248,6 +248,7 @@ pub const FINDINGS: &[Finding] = &[
     no("bad-target", "a PostgreSQL server without databases, or without who signed its certificate"),
     no("wrong-kind", "something that is for another kind of system"),
     no("bad-database", "a database that the system does not have"),
+    no("replication", "an entitlement lets people replicate a whole database server"),
     no("bad-hold", "a statement would be held not at all, or for too long"),
     may("read-only-writes", "an entitlement that reads only lets writing statements go to the server"),
     may("direct-path-open", "the way past the gateways may be open, or nobody looks"),

@@ -270,6 +270,7 @@ const ELSEWHERE: &[&str] = &[
     // below, on a database
     "bad-database",
     "bad-hold",
+    "replication",
     "read-only-writes",
     "direct-path-open",
 ];
@@ -380,6 +381,7 @@ fn a_place_of_a_reused_id_is_known() {
 /// What is said of an entitlement of a database, by what stands in its `postgres`, its account and its checks.
 const ON_A_DATABASE: &[(&str, &str, &str)] = &[
     ("bad-database", "connections: 3", "databases: [orders, others]"),
+    ("replication", "connections: 3", "replication: true"),
     ("bad-hold", "connections: 3", "hold_limit: 0s"),
     ("bad-hold", "connections: 3", "hold_limit: 2h"),
     ("bad-hold", "connections: 3", "hold_in_transaction: 61s"),

@@ -201,3 +201,159 @@ async fn tell(gateway: &Peer, one: &Outstanding) {
         Err(error) => tracing::warn!(gateway = %name, error = %chain(&error), "a password was not taken"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use halligan_core::grant::Grant;
+    use halligan_core::time::Span;
+    use halligan_link::{Handler, PeerInfo, in_process};
+    use halligan_session::control_plane::BoxFuture;
+    use halligan_session::scram::ScramSalt;
+    use halligan_session::secret::Secret;
+    use halligan_store::{SqliteOptions, Store};
+
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::control::ControlOptions;
+
+    async fn control(folder: &Path) -> Control {
+        let store = Store::open_sqlite(SqliteOptions::new(folder.join("store.sqlite"))).await.unwrap();
+        let options = ControlOptions {
+            name: Name::new("control").unwrap(),
+            site: Name::main(),
+            folder: folder.join("control"),
+            origin: "test.example/halligan".into(),
+            auditors: Vec::new(),
+            link_addresses: Vec::new(),
+            clock: Arc::new(SystemClock),
+        };
+        Control::open(options, store).await.unwrap()
+    }
+
+    /// What gateways are told of a password: its stored key, and from where it may be used.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<([u8; 32], Option<IpAddr>)>>);
+
+    impl Handler for Told {
+        fn handle<'a>(&'a self, _: &'a PeerInfo, request: Request) -> BoxFuture<'a, Response> {
+            if let Request::PutConnectPassword { stored_key, client, .. } = request {
+                self.0.lock().unwrap().push((*stored_key.expose(), client));
+            }
+            Box::pin(async { Response::Ok })
+        }
+    }
+
+    impl Told {
+        async fn is(&self, wanted: &[([u8; 32], Option<IpAddr>)]) {
+            let until = std::time::Instant::now() + Duration::from_secs(10);
+            while *self.0.lock().unwrap() != wanted {
+                assert!(std::time::Instant::now() < until, "{:?}", self.0.lock().unwrap());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    fn gateway(control: &Control, name: &str, site: &str) -> (Arc<Told>, Peer) {
+        let told = Arc::new(Told::default());
+        let info =
+            PeerInfo { name: Name::new(name).unwrap(), role: Role::Gateway, site: Name::new(site).unwrap() };
+        let (at_control, at_gateway) = in_process(control.handler(), control.info(), told.clone(), info);
+        control.connected(at_control);
+        (told, at_gateway)
+    }
+
+    async fn put_grant(control: &Control, state: GrantState) -> GrantId {
+        let golden = include_bytes!("../../core/tests/golden/documents/grant.json");
+        let mut grant: Grant = serde_json::from_slice(golden).unwrap();
+        grant.state = state;
+        grant.deadline = Some(control.now().plus(Span::hours(1)));
+        let key = DocumentKey::new("grant", grant.id.to_string());
+        let revision = control.store().get(&key).await.unwrap().map_or(0, |found| found.revision);
+        let write = DocumentWrite::put(key, revision, bytes(&grant).unwrap());
+        control.store().commit(control.quietly(write)).await.unwrap();
+        grant.id
+    }
+
+    async fn keep(control: &Control, grant: GrantId, site: &str, password: &str, life: Span) -> [u8; 32] {
+        let salt = ScramSalt { salt: [1; 16], iterations: 2 };
+        let keys = ScramKeys::from_password(&Secret::new(password.to_owned()), &salt);
+        let (stored_key, server_key) = Outstanding::keys(&keys);
+        let one = Outstanding {
+            person: Name::new("ana").unwrap(),
+            entitlement: "orders-db/work".parse().unwrap(),
+            grant,
+            site: Name::new(site).unwrap(),
+            stored_key,
+            server_key,
+            expires: control.now().plus(life),
+            client: None,
+        };
+        control.keep_connect_password(&one).await.unwrap();
+        keys.stored_key
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_password_outlives_gateways_and_control_with_the_address_that_used_it_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = control(folder.path()).await;
+        let grant = put_grant(&before, GrantState::Active).await;
+        let key = keep(&before, grant, "main", "of ana", Span::minutes(10)).await;
+        keep(&before, grant, "elsewhere", "of another site", Span::minutes(10)).await;
+        let (told, asks) = gateway(&before, "gw-1", "main");
+        let (beside, beside_asks) = gateway(&before, "gw-2", "main");
+        told.is(&[(key, None)]).await;
+        beside.is(&[(key, None)]).await;
+        // The first use is known to the other; who is late learns whose it is.
+        let password = hex::encode(sha2::Sha256::digest(key));
+        let used = |from: [u8; 4]| Request::ConnectPasswordUsed {
+            entitlement: "orders-db/work".parse().unwrap(),
+            password: password.clone(),
+            client: from.into(),
+        };
+        let first = Some(IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(asks.call(used([192, 0, 2, 1])).await.unwrap(), Response::Ok);
+        beside.is(&[(key, None), (key, first)]).await;
+        told.is(&[(key, None)]).await;
+        assert_eq!(beside_asks.call(used([192, 0, 2, 9])).await.unwrap(), Response::Ok);
+        beside.is(&[(key, None), (key, first), (key, first)]).await;
+        // A gateway that has forgotten all, and a control too.
+        let (again, _asks) = gateway(&before, "gw-1", "main");
+        again.is(&[(key, first)]).await;
+        before.stop().await;
+        drop(before);
+        let after = control(folder.path()).await;
+        let (again, _asks) = gateway(&after, "gw-1", "main");
+        again.is(&[(key, first)]).await;
+        // What lies in the store tells nobody the keys.
+        let stored = after.store().list(KIND, None, 10, Order::Ascending).await.unwrap();
+        assert_eq!(stored.len(), 2);
+        assert!(stored.iter().all(|one| !String::from_utf8_lossy(&one.body).contains(&hex::encode(key))));
+        // With its grant it ends.
+        put_grant(&after, GrantState::Revoking).await;
+        let (none, _asks) = gateway(&after, "gw-3", "main");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        none.is(&[]).await;
+        after.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_has_expired_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = control(folder.path()).await;
+        let grant = put_grant(&control, GrantState::Active).await;
+        keep(&control, grant, "main", "short", Span::micros(1)).await;
+        let key = keep(&control, grant, "main", "long", Span::minutes(10)).await;
+        assert!(SystemClock.now() > Time::default());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let (told, _asks) = gateway(&control, "gw-1", "main");
+        told.is(&[(key, None)]).await;
+        control.forget_connect_passwords().await.unwrap();
+        let left = control.store().list(KIND, None, 10, Order::Ascending).await.unwrap();
+        assert_eq!(left.len(), 1);
+        control.stop().await;
+    }
+}

@@ -82,9 +82,14 @@ const ONLY: &[(&[&str], &[&str], &str)] = &[
         "only recordings, accounts' secrets and the vault's are sealed",
     ),
     (
-        &["rcgen", "x509-parser"],
-        &["link", "api", "testkit", "protocol-postgres", "connector-postgres"],
-        "certificates are made where TLS ends, and by who opens standing database roles",
+        &["rcgen"],
+        &["link", "api", "testkit", "protocol-postgres", "connector-postgres", "control"],
+        "certificates are made where TLS ends, by who opens standing database roles, and for people who log in",
+    ),
+    (
+        &["x509-parser"],
+        &["link", "api", "testkit", "protocol-postgres", "connector-postgres", "gateway"],
+        "certificates are read where TLS ends, and by who says whom they name",
     ),
     (&["anyhow"], &["testkit"], "libraries have errors with names; only programs and tests do without"),
 ];

@@ -88,6 +88,12 @@ impl Checker<'_> {
         if may.connections == 0 {
             self.error("nothing-allowed", &here.key("connections"), "it allows no connection");
         }
+        if may.replication {
+            let say = "replication cannot be given out: a role that may replicate reads the whole server, past its group's \
+                       rights, and past the line that keeps its direct way shut";
+            let help = "for copies use `pg_dump`; run replicas and backups with an account of their own";
+            self.say(Severity::Error, "replication", &here.key("replication"), say, Some(help));
+        }
         if may.hold_limit == Span::ZERO || may.hold_limit > LONGEST_HOLD {
             let say = format!(
                 "a held statement waits for {}; more than 0 and at most {LONGEST_HOLD}",
