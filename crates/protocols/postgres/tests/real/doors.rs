@@ -110,3 +110,59 @@ async fn a_cancel_request_that_comes_to_another_gateway_is_brought_to_its_sessio
 fn home_number() -> u32 {
     halligan_session::cancel::gateway_number(&name("gw-2"))
 }
+
+/// The program itself, on a machine that remembers where the gateways are, with a server that cannot be reached.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn halligan_psql_goes_in_by_certificate_while_the_server_is_away() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new().await;
+    let authority = Authority::new("Halligan login");
+    world.put_roster_as(2, |roster| roster.client_ca = authority.in_roster()).await;
+    let home = world.folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let write = |file: &str, text: &str| {
+        let path = home.join(file);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let (certificate, key) = authority.person("ana", false);
+    write("client.crt", &certificate);
+    write("client.key", &key);
+    let root = std::fs::read_to_string(world.folder.path().join("root.pem")).unwrap();
+    let pinned: String = root.lines().filter(|line| !line.starts_with("-----")).collect();
+    let profile = |valid_until: i64| {
+        serde_json::json!({
+            "server": format!("http://localhost:{}", halligan_testkit::process::free_port().unwrap()),
+            "trust": {"by": "system"}, "person": "ana", "token": "hgn_test", "token_expires": null,
+            "certificate": null, "client_certificate": {"made_at": 1, "valid_until": valid_until},
+            "gateways": [
+                {"name": "gone", "site": null, "listeners": {"postgres":
+                    {"address": format!("localhost:{}", halligan_testkit::process::free_port().unwrap()), "host_keys": []}}},
+                {"name": "gw-1", "site": null, "listeners": {"postgres":
+                    {"address": format!("localhost:{}", world.port), "host_keys": [format!("certificate {pinned}")]}}},
+            ],
+        })
+        .to_string()
+    };
+    let psql = || {
+        let mut psql = tokio::process::Command::new(halligan_testkit::process::halligan_bin().unwrap());
+        psql.env_clear().env("PATH", "/usr/bin:/bin").env("HALLIGAN_HOME", &home).env("HOME", &home);
+        psql.args(["psql", "orders-db/work", "--", "-X", "-A", "-t", "-c", "SELECT current_database()"]);
+        psql.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        psql.stderr(std::process::Stdio::piped()).kill_on_drop(true);
+        psql
+    };
+    write("profile.json", &profile(4_000_000_000_000_000));
+    let output = finished(psql()).await;
+    let said = text(&output.stderr);
+    assert_eq!(text(&output.stdout).trim(), "orders", "{said}");
+    assert!(said.contains("going on with the client certificate at hand"), "{said}");
+    // One that has ended is not tried.
+    write("profile.json", &profile(2));
+    let output = finished(psql()).await;
+    let said = text(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("failed to reach") && !said.contains("going on"),
+        "{said}"
+    );
+}
