@@ -129,9 +129,12 @@ async fn large_objects_go_by_pg_dump_and_pg_restore() {
     let output = finished(dump).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     let mut restore = world.program_for_server("pg_restore");
-    restore.args(["-e", "--no-owner", "--no-acl", "-d", "stock"]).arg(&file);
+    restore.args(["--no-owner", "--no-acl", "-d", "stock"]).arg(&file);
     let output = finished(restore).await;
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    // A pg_restore of 18 sets what a server of 16 does not know, and goes on.
+    let newer = said.contains("\"transaction_timeout\"") && said.contains("errors ignored on restore: 1");
+    assert!(output.status.success() || newer, "{said}");
     let digests = "SELECT md5(string_agg(md5(lo_get(picture)), ',' ORDER BY id)) FROM pictures";
     let (target, here) = (world.target.clone(), world.direct(digests).await);
     let there = tokio::task::spawn_blocking(move || target.sql("stock", digests).unwrap()).await.unwrap();

@@ -21,4 +21,5 @@ mod raw;
 mod regress;
 mod support;
 mod throughput;
+mod tools;
 mod traps;

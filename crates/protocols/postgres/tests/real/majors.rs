@@ -2,7 +2,7 @@
 
 use halligan_testkit::postgres_programs::again_on;
 
-const CORE: [&str; 6] = ["clients::", "drivers::", "newer::", "ends::", "traps::", "holds::"];
+const CORE: [&str; 7] = ["clients::", "drivers::", "newer::", "tools::", "ends::", "traps::", "holds::"];
 
 #[test]
 fn the_core_of_it_on_16() {
