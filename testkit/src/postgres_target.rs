@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PublicKeyData,
+};
 
 use crate::postgres::TestPostgres;
 
@@ -165,6 +168,11 @@ impl PostgresTarget {
         self.server.dump_roles()
     }
 
+    /// A certificate by which whoever holds the key of this point (P-256, uncompressed) is `name`, PEM.
+    pub fn sign_client_key(&self, name: &str, point: &[u8]) -> Result<String> {
+        self.authority.client_key(name, point)
+    }
+
     /// All that the server has logged.
     pub fn log(&self) -> String {
         self.server.log()
@@ -232,6 +240,14 @@ impl Authority {
         self.sign(CertificateParams::new(Vec::new())?, name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    fn client_key(&self, name: &str, point: &[u8]) -> Result<String> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = Point(point.to_vec());
+        Ok(params.signed_by(&key, &self.issuer).context("failed to sign a certificate")?.pem())
+    }
+
     fn sign(
         &self,
         mut params: CertificateParams,
@@ -243,6 +259,18 @@ impl Authority {
         params.extended_key_usages = vec![purpose];
         let certificate = params.signed_by(&key, &self.issuer).context("failed to sign a certificate")?;
         Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+/// Somebody else's key.
+struct Point(Vec<u8>);
+
+impl PublicKeyData for Point {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
     }
 }
 

@@ -69,7 +69,10 @@ async fn a_standing_role_is_opened_by_a_certificate_and_nothing_else_and_stays()
     assert!(provable_at > halligan_connector::system_clock()(), "a certificate is still good");
     session.query("SELECT 1").await.unwrap_err();
     let early = world.look(2).await;
-    assert_eq!(of(&early, CheckKind::Credential).finding, Finding::Unknown, "{early:?}");
+    // (Unless this machine was so slow that it is over by now.)
+    if halligan_connector::system_clock()() < made.0.valid_before {
+        assert_eq!(of(&early, CheckKind::Credential).finding, Finding::Unknown, "{early:?}");
+    }
     over(provable_at).await;
     world.login_standing(&made, 3).await.unwrap_err();
     let checks = world.look(2).await;

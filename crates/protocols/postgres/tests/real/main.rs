@@ -19,6 +19,7 @@ mod majors;
 mod newer;
 mod raw;
 mod regress;
+mod standing;
 mod support;
 mod throughput;
 mod tools;

@@ -36,6 +36,9 @@ use tokio_util::sync::CancellationToken;
 pub const LOGIN: &str = "work+orders-db";
 pub const PASSWORD: &str = "correct-horse-battery-staple-0123456789";
 
+/// The standing role that certificates open.
+pub const STANDING: &str = "halligan_prep_01_orders_write";
+
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
@@ -118,6 +121,8 @@ pub struct Connector {
     made: tokio::sync::Mutex<Option<User>>,
     pub renewed: std::sync::atomic::AtomicU32,
     pub ended: Mutex<Vec<SessionId>>,
+    /// The numbers of backends that were told with them.
+    pub numbers: Mutex<Vec<u32>>,
     /// What the role may beside its group's rights.
     attributes: String,
 }
@@ -142,7 +147,15 @@ impl Handler for Connector {
                         server_key: Seed::new(server_key),
                     }
                 }
-                Request::EndDatabaseSession { session, .. } => {
+                Request::IssueDatabaseCertificate { public_key, .. } => {
+                    let point = hex::decode(public_key).unwrap();
+                    let user = STANDING.to_owned();
+                    let certificate = self.target.sign_client_key(&user, &point).unwrap();
+                    let valid_before = SystemClock.wall().plus(Span::minutes(2));
+                    Response::DatabaseCertificate { user, certificate, serial: 1, valid_before }
+                }
+                Request::EndDatabaseSession { session, backend, .. } => {
+                    self.numbers.lock().unwrap().extend(backend);
                     let sql = format!(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'halligan:{session}'"
                     );
@@ -259,6 +272,7 @@ impl World {
             made: tokio::sync::Mutex::default(),
             renewed: Default::default(),
             ended: Mutex::default(),
+            numbers: Mutex::default(),
             attributes: change.attributes.to_owned(),
         });
         let (at_gateway, from_control) = in_process(
