@@ -20,6 +20,7 @@ pub use changes::Change;
 pub use risks::Risk;
 
 use crate::lexer::{Token, TokenKind, tokens};
+use crate::mask::{Masked, mask_secrets};
 
 /// A longer text is not parsed, but `unknown`.
 const MAX_PARSED_BYTES: usize = 1024 * 1024;
@@ -55,31 +56,64 @@ pub struct Label {
     pub statements: usize,
 }
 
+/// How the server reads a backslash in a plain literal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backslashes {
+    /// As any other character (`standard_conforming_strings` is on).
+    #[default]
+    Standard,
+    /// It hides a quote (`standard_conforming_strings` is off).
+    Escapes,
+    /// The setting may be changing: what is on its way to the server may be read either way.
+    Unsure,
+}
+
+impl From<bool> for Backslashes {
+    /// Whether they escape.
+    fn from(escapes: bool) -> Self {
+        if escapes { Self::Escapes } else { Self::Standard }
+    }
+}
+
 /// Labels texts, and remembers the shapes it has seen.
 #[derive(Debug, Default)]
 pub struct Classifier {
     seen: HashMap<String, Arc<Label>>,
-    /// The server's `standard_conforming_strings` is off.
-    backslashes: bool,
+    backslashes: Backslashes,
+    /// In the client's encoding a backslash may be half of a character.
+    unsafe_encoding: bool,
 }
 
 impl Classifier {
-    /// As the server tells it (ParameterStatus `standard_conforming_strings`).
-    pub fn set_backslashes(&mut self, backslashes: bool) {
+    /// As the server tells it (ParameterStatus `standard_conforming_strings`), or [`Backslashes::Unsure`] from a text
+    /// that [`touches_reading`] on, until the server is ready for the next.
+    pub fn set_backslashes(&mut self, backslashes: impl Into<Backslashes>) {
+        let backslashes = backslashes.into();
         if self.backslashes != backslashes {
             self.seen.clear();
         }
         self.backslashes = backslashes;
     }
 
-    /// Whether a backslash hides a quote in plain literals.
+    /// Whether a backslash is known to hide a quote in plain literals.
     pub fn backslashes(&self) -> bool {
-        self.backslashes
+        self.backslashes == Backslashes::Escapes
+    }
+
+    /// As the server tells it (ParameterStatus `client_encoding`). In one that is not [`safe_encoding`] every text is
+    /// unknown, and all literals are masked.
+    pub fn set_encoding(&mut self, name: &str) {
+        self.unsafe_encoding = !safe_encoding(name);
+    }
+
+    /// The text with its secrets masked, as the server reads it.
+    pub fn mask<'a>(&self, sql: &'a str) -> Masked<'a> {
+        Masked { text: mask_secrets(sql, self.backslashes()), code_masked: false }
     }
 
     /// The label of a text.
     pub fn label(&mut self, sql: &str) -> Arc<Label> {
-        let tokens: Vec<Token<'_>> = tokens(sql, self.backslashes).collect();
+        let tokens: Vec<Token<'_>> = tokens(sql, self.backslashes()).collect();
         let shape = shape(&tokens);
         if let Some(known) = self.seen.get(&shape) {
             return Arc::clone(known);
@@ -94,6 +128,71 @@ impl Classifier {
         }
         label
     }
+}
+
+/// Whether in a client's encoding every byte below 128 is a character of its own, so that quotes and backslashes are
+/// what they look like. Names as PostgreSQL knows them (src/common/encnames.c); what is not listed is not safe.
+pub fn safe_encoding(name: &str) -> bool {
+    let name: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    const SAFE: &[&str] = &[
+        "utf8",
+        "unicode",
+        "sqlascii",
+        "koi8",
+        "koi8r",
+        "koi8u",
+        "euccn",
+        "eucjp",
+        "eucjis2004",
+        "euckr",
+        "euctw",
+        "abc",
+        "alt",
+        "tcvn",
+        "tcvn5712",
+        "vscii",
+        "iso88591",
+        "iso88592",
+        "iso88593",
+        "iso88594",
+        "iso88595",
+        "iso88596",
+        "iso88597",
+        "iso88598",
+        "iso88599",
+        "iso885910",
+        "iso885913",
+        "iso885914",
+        "iso885915",
+        "iso885916",
+        "win",
+        "win866",
+        "win874",
+    ];
+    let numbered = |prefix: &str, from: u32, to: u32| {
+        let number = name.strip_prefix(prefix).and_then(|number| number.parse().ok());
+        number.is_some_and(|number| (from..=to).contains(&number))
+    };
+    SAFE.contains(&name.as_str())
+        || numbered("latin", 1, 10)
+        || numbered("win", 1250, 1258)
+        || numbered("windows", 1250, 1258)
+}
+
+/// Whether a text may change how the server reads the next one. It errs towards yes.
+pub fn touches_reading(sql: &str) -> bool {
+    let text = sql.to_ascii_lowercase();
+    [
+        "conforming_strings",
+        "backslash_quote",
+        "escape_string_warning",
+        "client_encoding",
+        "names",
+        "set_config",
+    ]
+    .iter()
+    .any(|name| text.contains(name))
 }
 
 /// What a label is made of must stand in the shape: two texts of one shape have one label.

