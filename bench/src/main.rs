@@ -10,7 +10,10 @@ mod core;
 mod disk;
 mod figure;
 mod leases;
+mod organisation;
 mod plant;
+mod postgres;
+mod process;
 mod restart;
 mod sample;
 mod ssh;
@@ -28,7 +31,7 @@ use comfy_table::presets::ASCII_MARKDOWN;
 
 use crate::figure::{Figure, HEADINGS};
 
-const AREAS: [&str; 5] = ["core", "store", "control", "verify", "ssh"];
+const AREAS: [&str; 6] = ["core", "store", "control", "verify", "ssh", "postgres"];
 const HELP: &str = "\
 bench [AREA …] [--json] [--quick]
 
@@ -37,6 +40,8 @@ bench [AREA …] [--json] [--quick]
   control   request to first byte, revoke to dead socket, kill -9 to ready, a large catalog
   verify    checking a ledger offline
   ssh       the gateway beside a direct connection and ProxyJump
+  postgres  the gateway beside a direct connection and PgBouncer; also a part of it alone: postgres/transactions,
+            postgres/bulk, postgres/connections, postgres/idle, postgres/revoke
 
   --json    one figure a line
   --quick   tiny sizes: shows that everything runs, measures nothing
@@ -121,6 +126,7 @@ fn start(arguments: &[String]) -> Result<()> {
             "as-plant" => return runtime.block_on(plant::child(rest)),
             "as-control" => return runtime.block_on(restart::control_child(rest)),
             "as-gateway" => return runtime.block_on(restart::gateway_child(rest)),
+            "as-postgres-gateway" => return runtime.block_on(postgres::gateway::child(rest)),
             _ => {}
         }
     }
@@ -143,6 +149,9 @@ fn parse(arguments: &[String]) -> Result<Option<Options>> {
             "--json" => options.json = true,
             "--help" | "-h" | "help" => return Ok(None),
             area if AREAS.contains(&area) => options.areas.push(area.to_owned()),
+            part if part.strip_prefix("postgres/").is_some_and(|part| postgres::PARTS.contains(&part)) => {
+                options.areas.push(part.to_owned());
+            }
             other => bail!("there is no area {other:?}\n\n{HELP}"),
         }
     }
@@ -167,7 +176,8 @@ async fn measure(options: &Options, figures: &mut Figures) -> Result<()> {
                 systems::measure(options, figures).await
             }
             "verify" => verify::measure(options, figures),
-            _ => ssh::measure(options, figures).await,
+            "ssh" => ssh::measure(options, figures).await,
+            part => postgres::measure(part.strip_prefix("postgres/"), options, figures).await,
         };
         outcome.with_context(|| format!("failed to measure {area}"))?;
     }

@@ -12,25 +12,19 @@ use anyhow::{Context as _, Result, bail};
 use halligan_connector::{SiteConnectors, serve};
 use halligan_connector_ssh::{ConnectorConfig, SshConnector};
 use halligan_control::catalog::{CatalogHead, head_key, system_kind};
-use halligan_control::clock::SystemClock;
 use halligan_control::documents::key_of;
 use halligan_control::people::account::{Account, RegisteredKey};
-use halligan_control::{Control, ControlOptions, Outcome};
-use halligan_core::catalog::{
-    Catalog, FactorKind, LadderStep, Office, OfficeName, Person, Policy, PolicyRule, Profile, Scenario,
-    Scope, Severity, Step, System, SystemKind, Who,
-};
-use halligan_core::command::{Actor, Command, DocumentRef, FactorUse, FileRequest};
-use halligan_core::event::Event;
+use halligan_control::{Control, Outcome};
+use halligan_core::catalog::{System, SystemKind, Who};
+use halligan_core::command::{Actor, Command, DocumentRef};
 use halligan_core::grant::{Grant, GrantState};
 use halligan_core::ids::{EntitlementName, GrantId, Name};
 use halligan_core::leaf::LeafBody;
-use halligan_core::request::{Mode, Verdict};
 use halligan_core::time::{Span, Time};
 use halligan_gateway::{Gateway, Options as GatewayOptions};
 use halligan_link::{AllowedNodes, LinkListener, NodeKey, PeerInfo, Role, Timing, keep_connected};
 use halligan_protocol_ssh::{SshConfig, SshListener};
-use halligan_store::{DocumentKey, DocumentWrite, SqliteOptions, Store};
+use halligan_store::{DocumentKey, DocumentWrite};
 use halligan_testkit::ssh_client::SshClient;
 use halligan_testkit::ssh_keys::SshKey;
 use halligan_testkit::sshd::TestSshd;
@@ -38,6 +32,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use crate::organisation;
 use crate::story::name;
 
 /// The account at the target.
@@ -79,7 +74,7 @@ impl Plant {
         let keys = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let anna = SshKey::generate(keys.path(), "anna")?;
         let authorized = open_to_all(keys.path(), "authorized_keys", &(anna.public()? + "\n"))?;
-        let control = start_control(folder.path()).await?;
+        let control = organisation::start_control(folder.path()).await?;
         let lease_key = control.keys().lease.verifying_key();
         let at = |part: &str| folder.path().join(part);
         let mut config = ConnectorConfig::new(name("con-1"), Name::main(), at("connector"), lease_key);
@@ -115,46 +110,14 @@ impl Plant {
             .identity(&self.anna))
     }
 
-    /// Carries a command of a person out, with a second factor shown for it.
+    /// See [`organisation::does`].
     pub async fn does(&self, who: &str, command: Command) -> Result<Outcome> {
-        let at = self.control.now();
-        let factor =
-            FactorUse { kind: FactorKind::Totp, at, enrolled_at: Time::default(), for_this_act: true };
-        let actor = Actor::Person { id: name(who), factor: Some(factor), token: false };
-        Ok(self.control.run(&actor, command).await?)
+        organisation::does(&self.control, who, command).await
     }
 
-    /// Asks for system `number` in an emergency and has it approved by one other person.
+    /// See [`organisation::ask_and_approve`].
     pub async fn ask_and_approve(&self, number: usize) -> Result<GrantId> {
-        let file = FileRequest {
-            beneficiary: name("anna"),
-            entitlement: entitlement(number),
-            mode: Mode::Emergency,
-            severity: Some(name("sev1")),
-            severity_attested: false,
-            scenario: Some(name("stuck")),
-            criteria_confirmed: true,
-            incident: None,
-            incident_number: u64::try_from(number)? + 1,
-            reason: "orders are stuck".to_owned(),
-            link: None,
-            why_not_lower: None,
-            duration: Some(Span::hours(4)),
-            batch: None,
-        };
-        let filed = self.does("anna", Command::FileRequest(Box::new(file))).await?;
-        let request = filed.events.iter().find_map(|event| match event {
-            Event::RequestFiled { request } => Some(request.id),
-            _ => None,
-        });
-        let request = request.context("no request was filed")?;
-        let approve = Command::Decide { request, verdict: Verdict::Approve, version: 1, reason: None };
-        let approved = self.does("carla", approve).await?;
-        let grant = approved.events.iter().find_map(|event| match event {
-            Event::GrantScheduled { grant } => Some(grant.id),
-            _ => None,
-        });
-        grant.context("the approval made no grant")
+        organisation::ask_and_approve(&self.control, entitlement(number), u64::try_from(number)? + 1).await
     }
 
     /// Waits until the gateway holds so many leases.
@@ -221,23 +184,6 @@ fn open_to_all(folder: &Path, file: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn start_control(folder: &Path) -> Result<Control> {
-    let store = Store::open_sqlite(SqliteOptions::new(folder.join("store.sqlite"))).await?;
-    let auditor = halligan_recording::Identity::generate()?;
-    let options = ControlOptions {
-        name: name("control"),
-        site: Name::main(),
-        folder: folder.join("control"),
-        origin: "bench.example/control".to_owned(),
-        auditors: vec![auditor.recipient()],
-        link_addresses: Vec::new(),
-        clock: Arc::new(SystemClock),
-    };
-    let control = Control::open(options, store).await?;
-    control.start();
-    Ok(control)
-}
-
 /// Joins the three roles by TLS, each with a key of its own.
 async fn link(
     control: &Control,
@@ -290,7 +236,11 @@ async fn link(
 }
 
 async fn put_catalog(control: &Control, sshd: &TestSshd, anna: &SshKey, systems: usize) -> Result<()> {
-    let head = CatalogHead { version: 1, systems_generation: 1, catalog: catalog()? };
+    let entitlement = json!({
+        "account": ACCOUNT, "ladder": "operate", "requested_by": [{"anyone": true}], "emergency_policy": "one"
+    });
+    let catalog = organisation::catalog(entitlement)?;
+    let head = CatalogHead { version: 1, systems_generation: 1, catalog };
     let account = Account {
         person: name("anna"),
         created_at: Time::default(),
@@ -331,42 +281,6 @@ async fn put_catalog(control: &Control, sshd: &TestSshd, anna: &SshKey, systems:
     control.note(&Actor::Clock, body, std::mem::take(&mut writes)).await?;
     control.refresh_catalog().await?;
     Ok(())
-}
-
-fn catalog() -> Result<Catalog> {
-    let mut catalog = Catalog { organisation: "Bench".to_owned(), ..Catalog::default() };
-    catalog.settings.approver_minimum_age = Span::ZERO;
-    for person in ["anna", "carla", "sofia"] {
-        catalog.people.insert(name(person), Person { name: person.to_owned(), ..Person::default() });
-    }
-    let office = Office { people: [name("sofia")].into(), ..Office::default() };
-    catalog.offices.insert(OfficeName::SecurityOfficer, office);
-    catalog.severities.insert(name("sev1"), Severity { rank: 1, ..Severity::default() });
-    let step = Step {
-        name: "lead".to_owned(),
-        approvers: vec![Who::Person(name("carla"))],
-        quorum: 1,
-        fallback: Vec::new(),
-        factors: Default::default(),
-        reason_required: false,
-        timer: None,
-    };
-    let rule = PolicyRule { steps: vec![step], ..PolicyRule::default() };
-    catalog.policies.insert(name("one"), Policy { rules: vec![rule], ..Policy::default() });
-    let scenario = Scenario {
-        invoked_by: vec![Who::Anyone(true)],
-        scope: vec![Scope::default()],
-        first_step: LadderStep::Administer,
-        ..Scenario::default()
-    };
-    catalog.scenarios.insert(name("stuck"), scenario);
-    let entitlement = serde_json::from_value(json!({
-        "account": ACCOUNT, "ladder": "operate", "requested_by": [{"anyone": true}], "emergency_policy": "one"
-    }))?;
-    let profile =
-        Profile { systems: Scope::default(), entitlements: [(name("operate"), entitlement)].into() };
-    catalog.profiles.insert(name("all"), profile);
-    Ok(catalog)
 }
 
 /// The installation in a process of its own: says where it is in one line of JSON, and ends with its standard input.

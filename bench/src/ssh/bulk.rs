@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Ways;
-use super::process::{seconds, seconds_of_children};
 use super::routes::{AES, CHACHA, ROUTES, Route, Routes};
 use crate::figure::{Figure, Goal};
+use crate::process::{seconds, seconds_of_children};
 use crate::sample::Sample;
 use crate::{Figures, Options};
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::Ways;
-use super::process::resident_kib;
 use super::routes::{CHACHA, ROUTES, Route, Routes, SYSTEMS};
 use crate::figure::{Figure, Goal};
+use crate::process::resident_kib;
 use crate::sample::{Sample, millis};
 use crate::{Figures, Options};
 

@@ -4,7 +4,6 @@
 
 mod bulk;
 mod interactive;
-mod process;
 mod routes;
 
 use anyhow::Result;

@@ -1,0 +1,92 @@
+//! PostgreSQL through the gateway, recording on, beside a direct connection and PgBouncer in session mode (which records and
+//! checks nothing). TLS on every leg of all three; the stock clients everywhere.
+
+mod bulk;
+mod connections;
+pub mod gateway;
+mod pooler;
+mod revoke;
+mod site;
+mod transactions;
+
+use anyhow::Result;
+
+use crate::figure::{Figure, Goal};
+use crate::sample::Sample;
+use crate::{Figures, Options};
+use site::{Route, Site};
+
+/// What can be measured alone.
+pub const PARTS: [&str; 5] = ["transactions", "bulk", "connections", "idle", "revoke"];
+
+/// One measurement on all three ways.
+#[derive(Debug, Default)]
+struct Ways {
+    direct: Sample,
+    pooler: Sample,
+    ours: Sample,
+}
+
+impl Ways {
+    fn of(&mut self, route: Route) -> &mut Sample {
+        match route {
+            Route::Direct => &mut self.direct,
+            Route::Pooler => &mut self.pooler,
+            Route::Ours => &mut self.ours,
+        }
+    }
+
+    /// Ours beside direct, the pooler beside direct, and the one of the two that has the goal.
+    fn report(&self, figures: &mut Figures, name: &str, unit: &'static str, goal: Wanted) {
+        let direct = self.direct.median();
+        let ours = Figure::new(format!("postgres/{name}"), self.ours.median(), unit).range(self.ours.range());
+        let beside = ours.clone().beside("direct", direct);
+        match goal {
+            Wanted::OfDirect(goal) => figures.add(beside.goal(goal)),
+            Wanted::OfPooler(goal) => {
+                figures.add(beside);
+                figures.add(ours.beside("PgBouncer", self.pooler.median()).goal(goal));
+            }
+        }
+        if self.pooler.len() > 0 {
+            let figure = Figure::new(format!("postgres/{name}, PgBouncer"), self.pooler.median(), unit);
+            figures.add(figure.range(self.pooler.range()).beside("direct", direct));
+        }
+    }
+}
+
+/// A goal, and beside whom.
+#[derive(Clone, Copy)]
+enum Wanted {
+    OfDirect(Goal),
+    OfPooler(Goal),
+}
+
+/// Measures all of it, or one of [`PARTS`].
+pub async fn measure(part: Option<&str>, options: &Options, figures: &mut Figures) -> Result<()> {
+    let revocations: usize = options.size(60, 2);
+    let wants = |name: &str| part.is_none_or(|part| part == name);
+    let systems = if wants("revoke") { revocations + 1 } else { 1 };
+    let site = Site::start(systems, options.size(10, 1)).await?;
+    let outcome = async {
+        if wants("transactions") {
+            transactions::measure(&site, options, figures).await?;
+        }
+        if wants("bulk") {
+            bulk::measure(&site, options, figures).await?;
+        }
+        if wants("connections") {
+            connections::measure(&site, options, figures).await?;
+        }
+        if wants("idle") {
+            connections::idle(&site, options, figures).await?;
+        }
+        if wants("revoke") {
+            revoke::measure(&site, revocations, figures).await?;
+        }
+        anyhow::Ok(())
+    };
+    let outcome = outcome.await;
+    site.stop().await;
+    outcome
+}
