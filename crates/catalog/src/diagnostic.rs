@@ -251,6 +251,10 @@ pub const FINDINGS: &[Finding] = &[
     no("replication", "an entitlement lets people replicate a whole database server"),
     no("bad-hold", "a statement would be held not at all, or for too long"),
     may("read-only-writes", "an entitlement that reads only lets writing statements go to the server"),
+    no(
+        "standing-role-open",
+        "roles that stand at all times, and nobody looks whether a certificate is all that opens them",
+    ),
     may("direct-path-open", "the way past the gateways may be open, or nobody looks"),
     no("bad-host-key", "a pinned key that is not an OpenSSH public key line"),
     no("bad-account", "an account name that no host can have"),

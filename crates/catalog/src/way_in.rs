@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::ControlFlow;
 
-use halligan_core::catalog::{Catalog, OfficeName, ResolvedEntitlement};
+use halligan_core::catalog::{Activation, Catalog, OfficeName, ResolvedEntitlement, SystemKind};
 use halligan_core::ids::{EntitlementName, Name, PersonId};
 use serde::{Deserialize, Serialize};
 
@@ -355,6 +355,33 @@ impl Asked<'_> {
         ways.join("; or ")
     }
 
+    /// Full, read-only or without disk: what does activation need of the target?
+    fn target_sick(
+        &self,
+        ask: String,
+        people: BTreeSet<PersonId>,
+    ) -> (Opening, BTreeSet<PersonId>, Vec<String>, Option<&'static str>) {
+        let entitlement = &self.resolved.entitlement;
+        let (opening, step, missing) = match (self.resolved.system.kind, entitlement.postgres.activation) {
+            (SystemKind::Ssh, _) => (
+                Opening::New,
+                "certificates: activation writes nothing at the target; its sshd must answer",
+                None,
+            ),
+            (SystemKind::Postgres, Activation::Prepared) => (
+                Opening::New,
+                "standing roles, opened by certificate: activation writes nothing at the server, and from PostgreSQL 16 on reserved_connections keep seats for them",
+                None,
+            ),
+            (SystemKind::Postgres, Activation::Dynamic) => (
+                Opening::HeldOnly,
+                "users that were made before; a new one cannot be made at a server that takes no writes",
+                Some("`activation: prepared` has standing roles for this"),
+            ),
+        };
+        (opening, people, vec![step.to_owned(), ask], missing)
+    }
+
     fn cell(&self, down: Down, asking: &BTreeSet<PersonId>, how: &str) -> Cell {
         let everybody = || asking.clone();
         let site = &self.resolved.system.site;
@@ -449,16 +476,7 @@ impl Asked<'_> {
                     ],
                     None,
                 ),
-                Down::TargetSick => (
-                    Opening::New,
-                    everybody(),
-                    vec![
-                        "certificates: activation writes nothing at the target; its sshd must answer"
-                            .to_owned(),
-                        ask,
-                    ],
-                    Some("a reserved connection (`activation: prepared`) is not in this version"),
-                ),
+                Down::TargetSick => self.target_sick(ask, everybody()),
                 Down::OwnConfiguration => {
                     let mut administrators = self.catalog.holders(OfficeName::CloudAdministrator);
                     administrators

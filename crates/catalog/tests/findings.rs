@@ -272,6 +272,7 @@ const ELSEWHERE: &[&str] = &[
     "bad-hold",
     "replication",
     "read-only-writes",
+    "standing-role-open",
     "direct-path-open",
 ];
 
@@ -386,6 +387,7 @@ const ON_A_DATABASE: &[(&str, &str, &str)] = &[
     ("bad-hold", "connections: 3", "hold_limit: 2h"),
     ("bad-hold", "connections: 3", "hold_in_transaction: 61s"),
     ("read-only-writes", "connections: 3", "read_only: true"),
+    ("standing-role-open", "connections: 3", "activation: prepared, direct_path_waiver: it is a test server"),
     ("direct-path-open", "connections: 3", "direct_path_waiver: it is a test server"),
     ("direct-path-open", ", direct_path]", "]"),
     ("nothing-allowed", "connections: 3", "connections: 0"),

@@ -1,8 +1,8 @@
 //! What fits the kind of a system, and what PostgreSQL needs: who vouches for the server, which databases, sane holds.
 
 use halligan_core::catalog::{
-    CheckKind, Entitlement, LONGEST_HOLD_IN_TRANSACTION, PostgresTarget, SshCapabilities, StatementRule,
-    System, SystemKind,
+    Activation, CheckKind, Entitlement, LONGEST_HOLD_IN_TRANSACTION, PostgresTarget, SshCapabilities,
+    StatementRule, System, SystemKind,
 };
 use halligan_core::time::Span;
 
@@ -111,6 +111,15 @@ impl Checker<'_> {
             let help = "set `statements: {write: deny, schema: deny, privilege: deny}`: people then get a sentence of ours";
             let say = "it reads only, and writing statements go to the server to be refused there";
             self.say(Severity::Warning, "read-only-writes", &here.key("statements"), say, Some(help));
+        }
+        if may.activation == Activation::Prepared
+            && (may.direct_path_waiver.is_some()
+                || !entitlement.proof.checks.contains(&CheckKind::DirectPath))
+        {
+            let say = "its roles stand at the server at all times (`activation: prepared`), and nobody looks whether they are \
+                       let in by certificate only";
+            let help = "take `direct_path_waiver` away and add `direct_path` to `proof.checks`";
+            self.say(Severity::Error, "standing-role-open", &here.key("activation"), say, Some(help));
         }
         match &may.direct_path_waiver {
             Some(why) => {

@@ -30,7 +30,7 @@ pub async fn end_role(servers: &Servers, at: &Address, login: &str) -> Result<bo
         return Ok(false);
     }
     terminate(servers, at, login, &Backends::default()).await?;
-    stop_jobs(servers, at, login).await?;
+    stop_jobs(servers, at, login).await;
     for database in &concerned(servers, at, login).await? {
         let disown = "SELECT halligan.session_disown($1)::text";
         let what = format!("give what a session role made in {database} to its group");
@@ -44,7 +44,7 @@ pub async fn end_role(servers: &Servers, at: &Address, login: &str) -> Result<bo
 /// Ends all backends of a standing role, and makes it what it was.
 pub async fn end_standing(servers: &Servers, at: &Address, login: &str) -> Result<(), ConnectorError> {
     terminate(servers, at, login, &Backends::default()).await?;
-    stop_jobs(servers, at, login).await?;
+    stop_jobs(servers, at, login).await;
     let reset = "SELECT halligan.prepared_reset($1)::text";
     let elsewhere = concerned(servers, at, login).await?.into_iter().filter(|one| *one != at.database);
     for database in elsewhere.chain([at.database.clone()]) {
@@ -67,15 +67,23 @@ pub async fn cron_database(servers: &Servers, at: &Address) -> Result<Option<Str
     Ok(Some(found).filter(|name| !name.is_empty()))
 }
 
-/// Jobs that would run as the role when nobody looks any more.
-async fn stop_jobs(servers: &Servers, at: &Address, login: &str) -> Result<(), ConnectorError> {
-    let Some(database) = cron_database(servers, at).await? else { return Ok(()) };
-    let sql = "SELECT halligan.cron_stop($1)::text";
-    let ended: i64 = servers.call_in(at, &database, "end jobs of pg_cron", sql, &[&login]).await?;
-    if ended > 0 {
-        tracing::info!(login, ended, system = %at.system, "jobs of pg_cron were ended with their role");
+/// Jobs that would run as the role when nobody looks any more. What keeps them from being ended keeps nothing else from it:
+/// the look names them.
+async fn stop_jobs(servers: &Servers, at: &Address, login: &str) {
+    let stopping = async {
+        let Some(database) = cron_database(servers, at).await? else { return Ok(0) };
+        let sql = "SELECT halligan.cron_stop($1)::text";
+        servers.call_in::<i64>(at, &database, "end jobs of pg_cron", sql, &[&login]).await
+    };
+    match stopping.await {
+        Ok(0) => {}
+        Ok(ended) => {
+            tracing::info!(login, ended, system = %at.system, "jobs of pg_cron were ended with their role");
+        }
+        Err(error) => {
+            tracing::warn!(login, error = error.sentence(), "jobs of pg_cron were not looked for");
+        }
     }
-    Ok(())
 }
 
 /// Terminates backends of a role until none is left: all, or those of one session.
