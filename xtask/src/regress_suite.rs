@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::run::{root, run};
+use crate::run::{root, run, works};
 
 /// The major whose clients the tests run.
 const PACKAGE: &str = "postgresql-15";
@@ -63,6 +63,22 @@ pub fn install() -> Result<()> {
 
 /// Where this machine's Debian comes from, for sources instead of programs.
 fn sources() -> Result<String> {
+    let mut places = places()?;
+    if places.is_empty() && works(Command::new("apt-get").args(["update", "-qq"])) {
+        // Apt knows whose packages they are only once it has their lists.
+        places = self::places()?;
+    }
+    ensure!(
+        !places.is_empty(),
+        "the regression suite of PostgreSQL 15 comes from Debian's sources, and this machine's apt knows none: \
+         run `apt-get update` as root on Debian, or set HALLIGAN_REGRESS to src/test/regress of its source code"
+    );
+    let signed = if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
+    Ok(places.iter().map(|place| format!("deb-src {signed}{place}\n")).collect())
+}
+
+/// Address, release and component of each part of Debian.
+fn places() -> Result<Vec<String>> {
     let output = Command::new("apt-get")
         .args([
             "indextargets",
@@ -72,18 +88,11 @@ fn sources() -> Result<String> {
         ])
         .output()
         .context("failed to ask apt where its packages come from")?;
-    let signed = if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-    let lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+    Ok(String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| line.strip_prefix("Debian "))
         // The suite of the point release will do, and mirrors of security updates often hold no sources.
         .filter(|place| !place.contains("-security") && !place.contains("-updates"))
-        .map(|place| format!("deb-src {signed}{place}\n"))
-        .collect();
-    ensure!(
-        !lines.is_empty(),
-        "the regression suite of PostgreSQL 15 comes from Debian's sources, and this machine's apt knows none: \
-         set HALLIGAN_REGRESS to src/test/regress of its source code"
-    );
-    Ok(lines.concat())
+        .map(str::to_owned)
+        .collect())
 }

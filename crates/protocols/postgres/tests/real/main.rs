@@ -17,6 +17,7 @@ mod flood;
 mod holds;
 mod majors;
 mod newer;
+mod programs;
 mod raw;
 mod regress;
 mod standing;
