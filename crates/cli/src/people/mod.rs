@@ -41,7 +41,7 @@ use crate::output::Format;
 /// A person's verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Signs in, and gets the SSH certificate by which gateways know you.
+    /// Signs in, and gets the certificates (SSH, TLS) by which gateways know you.
     Login(sign_in::Login),
     /// Ends this machine's sign-in.
     Logout,

@@ -37,6 +37,10 @@ fn database_lease(site: &Site, number: u128, remaining: Span) -> Lease {
 }
 
 async fn put(site: &Site, number: u128, password: &str) -> Response {
+    put_used(site, number, password, None).await
+}
+
+async fn put_used(site: &Site, number: u128, password: &str, client: Option<std::net::IpAddr>) -> Response {
     let salt = site.gateway.scram_salt(LOGIN);
     let keys = ScramKeys::from_password(&Secret::new(password.to_owned()), &salt);
     site.ask(Request::PutConnectPassword {
@@ -46,7 +50,7 @@ async fn put(site: &Site, number: u128, password: &str) -> Response {
         stored_key: Seed::new(keys.stored_key),
         server_key: Seed::new(keys.server_key),
         expires: site.clock.wall().plus(Span::minutes(10)),
-        client: None,
+        client,
     })
     .await
 }
@@ -110,6 +114,38 @@ async fn a_connect_password_opens_one_grant_from_one_address_as_often_as_wanted(
     assert!(matches!(refused, NodeEvent::Refused { what, .. } if what.contains(LOGIN)));
     let all = String::from_utf8(site.control.leaves.lock().unwrap().concat()).unwrap();
     assert!(!all.contains(right), "no password reaches the ledger");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_address_is_told_and_holds_where_the_password_comes_again() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let site = Site::linked(folder.path()).await;
+    site.hold(&database_lease(&site, 1, Span::minutes(30))).await;
+    assert_eq!(put(&site, 1, "of ana").await, Response::Ok);
+    for _ in 0..3 {
+        login(&site, LOGIN, "of ana", "192.0.2.7:4001").await.unwrap();
+    }
+    let told = async |count: usize| {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while site.control.used.lock().unwrap().len() < count {
+            assert!(std::time::Instant::now() < until, "control was not told");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        site.control.used.lock().unwrap().clone()
+    };
+    let used = told(1).await;
+    assert_eq!((used.len(), used[0].1.to_string()), (1, "192.0.2.7".to_owned()), "once");
+    // A control that does not know it yet puts it again: it is told again.
+    assert_eq!(put(&site, 1, "of ana").await, Response::Ok);
+    assert_eq!(told(2).await[1], used[0]);
+    // At a gateway that has never seen it, as this one after a restart.
+    let site = Site::linked(other.path()).await;
+    site.hold(&database_lease(&site, 1, Span::minutes(30))).await;
+    assert_eq!(put_used(&site, 1, "of ana", Some(used[0].1)).await, Response::Ok);
+    assert!(login(&site, LOGIN, "of ana", "192.0.2.8:4001").await.is_err());
+    login(&site, LOGIN, "of ana", "192.0.2.7:4002").await.unwrap();
+    assert!(site.control.used.lock().unwrap().is_empty(), "that is known");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,6 +79,8 @@ pub struct Control {
     pub stored: Mutex<HashMap<RecordingId, String>>,
     pub grants_stand: AtomicBool,
     pub asked: AtomicU64,
+    /// Connect passwords that were used for the first time, and from where.
+    pub used: Mutex<Vec<(String, std::net::IpAddr)>>,
 }
 impl Control {
     pub fn events(&self) -> Vec<NodeEvent> {
@@ -127,6 +129,10 @@ impl Handler for Control {
                         active: self.grants_stand.load(Ordering::SeqCst),
                         deadline: Time::from_micros(i64::MAX),
                     }
+                }
+                Request::ConnectPasswordUsed { password, client, .. } => {
+                    self.used.lock().unwrap().push((password, client));
+                    Response::Ok
                 }
                 other => Response::error(format!("the test's control was asked to `{}`", other.name())),
             }
