@@ -2,6 +2,8 @@
 //!
 //! It works on text that cannot be parsed too, and never recurses: a hostile text costs its length, once.
 
+use std::borrow::Cow;
+
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -9,7 +11,7 @@ pub enum TokenKind {
     Word,
     /// `"name"` or `U&"name"`.
     Quoted,
-    /// A text literal in any of its forms, prefix and quotes included.
+    /// A text literal in any of its forms, prefix and quotes included; also one that goes on in the next line.
     Text,
     Number,
     /// `$1`.
@@ -38,6 +40,32 @@ impl Token<'_> {
 
     pub fn is_mark(&self, mark: &str) -> bool {
         self.kind == TokenKind::Mark && self.text == mark
+    }
+
+    /// Compares a name, with or without quotes, case aside; the server looks settings up so, and for rules it is the
+    /// safe side. `U&"…"` is not decoded: see [`Self::is_unicode`].
+    pub fn is_named(&self, name: &str) -> bool {
+        match self.kind {
+            TokenKind::Word => self.text.eq_ignore_ascii_case(name),
+            TokenKind::Quoted => self.name().eq_ignore_ascii_case(name),
+            _ => false,
+        }
+    }
+
+    /// A name without its quotes; a doubled quote stands for one.
+    pub fn name(&self) -> Cow<'_, str> {
+        let text =
+            self.text.strip_prefix(['u', 'U']).and_then(|text| text.strip_prefix('&')).unwrap_or(self.text);
+        match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(inside) if inside.contains('"') => Cow::Owned(inside.replace("\"\"", "\"")),
+            Some(inside) => Cow::Borrowed(inside),
+            None => Cow::Borrowed(self.text),
+        }
+    }
+
+    /// `U&"name"`, `U&'text'`.
+    pub fn is_unicode(&self) -> bool {
+        self.kind != TokenKind::Word && self.text.starts_with(['u', 'U'])
     }
 }
 
@@ -71,7 +99,9 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 fn is_name_start(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+    // A backslash is an error to the server; in a text of ours it begins a byte that is no UTF-8 (`\xe9`), which is a
+    // letter to the server.
+    c.is_ascii_alphabetic() || c == '_' || c == '\\' || !c.is_ascii()
 }
 
 fn is_name(c: char) -> bool {
@@ -87,7 +117,7 @@ impl Tokens<'_> {
     fn skip_blank(&mut self) {
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            let blank = span(rest, |c| c.is_ascii_whitespace() || c == '\u{b}');
+            let blank = span(rest, is_blank);
             let rest = rest.get(blank..).unwrap_or_default();
             let comment = if rest.starts_with("--") {
                 rest.find(['\n', '\r']).unwrap_or(rest.len())
@@ -106,7 +136,7 @@ impl Tokens<'_> {
     fn token(&self, rest: &str, first: char) -> (TokenKind, usize) {
         use TokenKind as K;
         let after = |count: usize| rest.get(count..).unwrap_or_default();
-        let quoted = |prefix: usize, kind, escapes| match quote_end(after(prefix), escapes) {
+        let quoted = |prefix: usize, kind, escapes| match quote_end(after(prefix), escapes, kind == K::Text) {
             Some(length) => (kind, prefix + length),
             None => (K::Unended, rest.len()),
         };
@@ -139,34 +169,55 @@ impl Tokens<'_> {
     }
 }
 
-fn is_operator(c: char) -> bool {
+pub fn is_operator(c: char) -> bool {
     "~!@#^&|`?+-*/%<>=".contains(c)
 }
 
-/// An operator ends where a comment begins.
-fn operator(rest: &str) -> usize {
-    let length = span(rest, is_operator);
-    let text = rest.get(..length).unwrap_or_default();
-    let comment = [text.find("--"), text.find("/*")].into_iter().flatten().min();
-    comment.unwrap_or(length).max(1)
+fn is_blank(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\u{b}'
 }
 
-fn number(rest: &str) -> usize {
-    let mut length = span(rest, |c| c.is_ascii_alphanumeric() || c == '.' || c == '_');
-    // 1..2 is a range of PL/pgSQL; 1e-5 has a sign within.
-    if let Some(dots) = rest.get(..length).and_then(|text| text.find("..")) {
-        return dots.max(1);
+/// An operator ends where a comment begins. Looks at no more than it takes.
+fn operator(rest: &str) -> usize {
+    let mut chars = rest.chars().peekable();
+    let mut length = 0;
+    while let Some(c) = chars.next() {
+        let begins_comment = matches!((c, chars.peek()), ('-', Some('-')) | ('/', Some('*')));
+        if !is_operator(c) || begins_comment {
+            break;
+        }
+        length += 1;
     }
-    let text = rest.get(..length).unwrap_or_default();
-    let signed = rest.get(length..).is_some_and(|more| more.starts_with(['+', '-']));
-    if signed && text.ends_with(['e', 'E']) && !text.starts_with("0x") && !text.starts_with("0X") {
-        let more = rest.get(length + 1..).unwrap_or_default();
-        let digits = span(more, |c| c.is_ascii_digit());
-        if digits > 0 {
-            length += 1 + digits;
+    length.max(1)
+}
+
+/// A number ends at the first letter that is none of its own: `1INTO` is two tokens to PostgreSQL 14. `1..2` is a
+/// range of PL/pgSQL. Looks at no more than it takes.
+fn number(rest: &str) -> usize {
+    let from = |at: usize| rest.get(at..).unwrap_or_default();
+    let digits = |at: usize| span(from(at), |c| c.is_ascii_digit() || c == '_');
+    let base = match rest.as_bytes() {
+        [b'0', b'x' | b'X', ..] => span(from(2), |c| c.is_ascii_hexdigit() || c == '_'),
+        [b'0', b'o' | b'O', ..] => span(from(2), |c| matches!(c, '0'..='7' | '_')),
+        [b'0', b'b' | b'B', ..] => span(from(2), |c| matches!(c, '0' | '1' | '_')),
+        _ => 0,
+    };
+    if base > 0 {
+        return 2 + base;
+    }
+    let mut length = digits(0);
+    if from(length).starts_with('.') && !from(length).starts_with("..") {
+        length += 1;
+        length += digits(length);
+    }
+    if from(length).starts_with(['e', 'E']) {
+        let sign = usize::from(from(length + 1).starts_with(['+', '-']));
+        let exponent = span(from(length + 1 + sign), |c| c.is_ascii_digit());
+        if exponent > 0 {
+            length += 1 + sign + exponent;
         }
     }
-    length
+    length.max(1)
 }
 
 /// Length of a block comment; they nest. One that does not end takes the rest.
@@ -191,8 +242,9 @@ fn comment_end(rest: &str) -> usize {
     rest.len()
 }
 
-/// Length of a quoted thing at the front of `rest`, quotes included. A doubled quote stands for one.
-fn quote_end(rest: &str, escapes: bool) -> Option<usize> {
+/// Length of a quoted thing at the front of `rest`, quotes included. A doubled quote stands for one. A text goes on
+/// behind a line's end, and is read there as it was before.
+fn quote_end(rest: &str, escapes: bool, goes_on: bool) -> Option<usize> {
     let bytes = rest.as_bytes();
     let quote = *bytes.first()?;
     let mut at = 1;
@@ -201,13 +253,37 @@ fn quote_end(rest: &str, escapes: bool) -> Option<usize> {
             b'\\' if escapes => at += 2,
             byte if byte == quote => {
                 at += 1;
-                if bytes.get(at) != Some(&quote) {
-                    return Some(at);
+                if bytes.get(at) == Some(&quote) {
+                    at += 1;
+                    continue;
                 }
-                at += 1;
+                match rest.get(at..).and_then(continuation).filter(|_| goes_on) {
+                    Some(gap) => at += gap + 1,
+                    None => return Some(at),
+                }
             }
             _ => at += 1,
         }
+    }
+}
+
+/// How far from the end of a piece of text its next piece begins, if it has one: there may only be blanks and `--`
+/// comments between, with a line's end among them (scan.l: `quotecontinue`).
+pub fn continuation(rest: &str) -> Option<usize> {
+    let (mut at, mut lines) = (0, false);
+    loop {
+        let left = rest.get(at..)?;
+        let blank = span(left, is_blank);
+        lines |= left.get(..blank)?.contains(['\n', '\r']);
+        at += blank;
+        let left = rest.get(at..)?;
+        if left.starts_with('\'') {
+            return lines.then_some(at);
+        }
+        if !left.starts_with("--") {
+            return None;
+        }
+        at += left.find(['\n', '\r'])?;
     }
 }
 
@@ -253,6 +329,17 @@ mod tests {
             ("$1$2", vec![(K::Parameter, "$1"), (K::Parameter, "$2")]),
             ("a$b$c", vec![(K::Word, "a$b$c")]),
             ("/* a /* b */ c */ d -- e\nf", vec![(K::Word, "d"), (K::Word, "f")]),
+            ("E'a' -- it's\n \t'\\'' x", vec![(K::Text, "E'a' -- it's\n \t'\\''"), (K::Word, "x")]),
+            ("'a'\n'\\' x", vec![(K::Text, "'a'\n'\\'"), (K::Word, "x")]),
+            ("E'a' '\\' x", vec![(K::Text, "E'a'"), (K::Text, "'\\'"), (K::Word, "x")]),
+            ("E'a' /* \n */ '\\' x", vec![(K::Text, "E'a'"), (K::Text, "'\\'"), (K::Word, "x")]),
+            ("E'a'\n/* */'\\' x", vec![(K::Text, "E'a'"), (K::Text, "'\\'"), (K::Word, "x")]),
+            ("\"a\"\n\"b\"", vec![(K::Quoted, "\"a\""), (K::Quoted, "\"b\"")]),
+            ("$\\xe9$ ' $\\xe9$ x", vec![(K::Text, "$\\xe9$ ' $\\xe9$"), (K::Word, "x")]),
+            ("1INTO", vec![(K::Number, "1"), (K::Word, "INTO")]),
+            ("1end 1e5x", vec![(K::Number, "1"), (K::Word, "end"), (K::Number, "1e5"), (K::Word, "x")]),
+            ("0x1Finto", vec![(K::Number, "0x1F"), (K::Word, "into")]),
+            ("1..2", vec![(K::Number, "1"), (K::Mark, "."), (K::Number, ".2")]),
             ("1.5e-3+0xff", vec![(K::Number, "1.5e-3"), (K::Operator, "+"), (K::Number, "0xff")]),
             ("a*/* c */-- d\nb", vec![(K::Word, "a"), (K::Operator, "*"), (K::Word, "b")]),
             ("'never", vec![(K::Unended, "'never")]),

@@ -2,8 +2,16 @@
 //!
 //! The text goes on to the server as it came; what is recorded, shown and held for a second person is masked.
 
+mod code;
+mod literal;
+
 use std::borrow::Cow;
 
+use code::Code;
+use literal::Form;
+pub(crate) use literal::goes_on;
+
+use crate::classify::{Backslashes, MAX_READ_BYTES};
 use crate::lexer::{Token, TokenKind, tokens};
 
 /// What stands in place of a secret.
@@ -42,10 +50,10 @@ const SECRET_CALLS: &[&str] = &[
 /// In a literal, these show that it is a connection string or a URL with a secret in it.
 const SECRET_PARTS: &[&str] = &["password", "passwd", "pwd", "passphrase", "secret"];
 
-/// The text with its secrets replaced by [`MASK`]. `backslashes` as in [`tokens`].
-pub fn mask_secrets(sql: &str, backslashes: bool) -> Cow<'_, str> {
-    mask_to(sql, backslashes, 0)
-}
+/// A literal without any of these has no secret within.
+const HINTS: &[&str] = &["pass", "pwd", "secret", "token", "key", "crypt", "digest", "hmac", "://"];
+/// Statements in literals in statements: no deeper.
+const MAX_DEPTH: u8 = 3;
 
 /// A text whose secrets are masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +63,59 @@ pub struct Masked<'a> {
     pub code_masked: bool,
 }
 
+/// The text with its secrets replaced by [`MASK`], under every way in which the server may read it.
+pub fn mask_secrets(sql: &str, backslashes: impl Into<Backslashes>) -> Cow<'_, str> {
+    mask(sql, backslashes).text
+}
+
 /// Whether masking a text hides what may be code.
-pub fn masks_code(sql: &str, backslashes: bool) -> bool {
-    let _ = (sql, backslashes);
-    false
+pub fn masks_code(sql: &str, backslashes: impl Into<Backslashes>) -> bool {
+    mask(sql, backslashes).code_masked
+}
+
+/// As [`mask_secrets`], and tells whether code was hidden. In a text of more than 256 KiB every literal is masked.
+pub fn mask(sql: &str, backslashes: impl Into<Backslashes>) -> Masked<'_> {
+    let backslashes = backslashes.into();
+    let unsure = backslashes == Backslashes::Unsure && sql.contains('\\');
+    if sql.len() > MAX_READ_BYTES {
+        return if unsure {
+            mask_unreadable(sql)
+        } else {
+            mask_all(sql, backslashes == Backslashes::Escapes)
+        };
+    }
+    let mut found = Secrets::find(sql, backslashes == Backslashes::Escapes, 0, false);
+    if unsure {
+        found.join(Secrets::find(sql, true, 0, false));
+    }
+    found.apply(sql)
+}
+
+/// For a text in which a backslash may be half of a character: every literal is masked, and where it has a backslash
+/// all from its first literal on, since nobody knows where that ends.
+pub fn mask_unreadable(sql: &str) -> Masked<'_> {
+    if !sql.contains('\\') {
+        return mask_all(sql, false);
+    }
+    match tokens(sql, false).find(is_literal) {
+        Some(first) => {
+            let text = Cow::Owned(format!("{}{MASK} \u{2026}", sql.get(..first.at).unwrap_or_default()));
+            Masked { text, code_masked: true }
+        }
+        None => Masked { text: Cow::Borrowed(sql), code_masked: false },
+    }
+}
+
+fn mask_all(sql: &str, backslashes: bool) -> Masked<'_> {
+    let mut all = Secrets::default();
+    for token in tokens(sql, backslashes).filter(is_literal) {
+        all.hide(token.at, token.at + token.text.len(), true);
+    }
+    all.apply(sql)
+}
+
+fn is_literal(token: &Token<'_>) -> bool {
+    matches!(token.kind, TokenKind::Text | TokenKind::Unended)
 }
 
 /// The numbers (from 1) of parameters that stand where a secret would: `SET password = $2`.
@@ -68,78 +125,187 @@ pub fn secret_parameters(sql: &str, backslashes: bool) -> Vec<usize> {
         if token.kind == TokenKind::Parameter && context.is_secret() {
             found.extend(token.text.get(1..).and_then(|number| number.parse::<usize>().ok()));
         }
-        context.take(&token);
+        context.take(&token, false);
     }
     found
 }
 
-fn mask_to(sql: &str, backslashes: bool, depth: u8) -> Cow<'_, str> {
-    let mut out = String::new();
-    let mut done = 0;
-    let mut context = Context::default();
-    for token in tokens(sql, backslashes) {
-        let replacement = match token.kind {
-            TokenKind::Text | TokenKind::Unended => {
-                if context.is_secret() || is_secret_text(token.text) {
-                    Some(Cow::Borrowed(MASK))
-                } else {
-                    within(token.text, backslashes, depth).map(Cow::Owned)
+/// The numbers of all that may be a parameter, wherever it stands.
+pub fn all_parameters(sql: &str) -> Vec<usize> {
+    let digits = |text: &str| text.bytes().take(6).take_while(u8::is_ascii_digit).count();
+    let number = |text: &str| text.get(..digits(text)).and_then(|number| number.parse().ok());
+    let mut found: Vec<usize> = sql.split('$').skip(1).filter_map(number).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// A part of a text, and what is shown in its place.
+struct Hidden {
+    from: usize,
+    to: usize,
+    shown: Cow<'static, str>,
+}
+
+/// What is to be masked in a text.
+#[derive(Default)]
+struct Secrets {
+    hidden: Vec<Hidden>,
+    code_masked: bool,
+}
+
+impl Secrets {
+    fn hide(&mut self, from: usize, to: usize, code: bool) {
+        self.hidden.push(Hidden { from, to, shown: Cow::Borrowed(MASK) });
+        self.code_masked |= code;
+    }
+
+    /// `bare`: the text is a literal's and may be a connection string, whose values have no quotes.
+    fn find(sql: &str, backslashes: bool, depth: u8, bare: bool) -> Self {
+        let mut found = Self::default();
+        let mut context = Context::default();
+        let mut tokens = tokens(sql, backslashes).peekable();
+        let mut done = 0;
+        while let Some(token) = tokens.next() {
+            let end = token.at + token.text.len();
+            if token.at < done {
+                continue;
+            }
+            if is_literal(&token) {
+                found.look_into(&token, backslashes, depth, &context);
+            } else if bare && context.has_value() && is_value(&token) {
+                // All that hangs together with it, unless it is a function's name.
+                let (mut to, mut code) = (end, token.kind == TokenKind::Operator);
+                while let Some(next) = tokens.next_if(|next| next.at == to && is_value(next)) {
+                    code |= next.kind == TokenKind::Operator;
+                    to = next.at + next.text.len();
+                }
+                if !tokens.peek().is_some_and(|next| next.is_mark("(")) {
+                    found.hide(token.at, to, code);
+                }
+                context.named = false;
+                continue;
+            } else if bare && token.text.starts_with("//") {
+                if let Some((from, to)) = password_in_url(sql, token.at + 2) {
+                    let code = sql.get(from..to).is_some_and(|hidden| hidden.contains([';', '(', ')']));
+                    found.hide(from, to, code);
+                    done = to;
                 }
             }
-            _ => None,
-        };
-        if let Some(replacement) = replacement {
-            out.push_str(sql.get(done..token.at).unwrap_or_default());
-            out.push_str(&replacement);
-            done = token.at + token.text.len();
+            context.take(&token, bare);
         }
-        context.take(&token);
+        found
     }
-    if done == 0 && out.is_empty() {
-        return Cow::Borrowed(sql);
+
+    /// A literal: a secret, a text with a secret in it, or statements, in which only the secrets are masked.
+    fn look_into(&mut self, token: &Token<'_>, backslashes: bool, depth: u8, context: &Context) {
+        let end = token.at + token.text.len();
+        let content = literal::content(token.text, backslashes);
+        let secret = context.is_secret();
+        if !secret && !has_hint(&content.text) && !has_hint(token.text) {
+            return;
+        }
+        let code = if content.form == Form::Bits { Code::No } else { code::code(&content.text, backslashes) };
+        // One that does not end is not run.
+        let ends = token.kind == TokenKind::Text || content.form == Form::Dollar;
+        // A sentence may be a password; what comes straight behind the word PASSWORD is one.
+        let shows = match secret {
+            true => code == Code::Surely && !context.follows_password(),
+            false => code >= Code::Perhaps,
+        };
+        if shows && ends && depth < MAX_DEPTH {
+            let bare = content.form != Form::Dollar || !content.text.contains(';');
+            let inside = Self::find(&content.text, backslashes, depth + 1, bare);
+            if !inside.hidden.is_empty() {
+                let masked = inside.apply(&content.text);
+                self.code_masked |= masked.code_masked;
+                let shown = Cow::Owned(literal::rewritten(token.text, content.form, &masked.text));
+                self.hidden.push(Hidden { from: token.at, to: end, shown });
+            }
+        } else if secret || is_secret_text(&content.text) || is_secret_text(token.text) {
+            self.hide(token.at, end, code >= if secret { Code::Surely } else { Code::Perhaps });
+        }
     }
-    out.push_str(sql.get(done..).unwrap_or_default());
-    Cow::Owned(out)
+
+    /// Adds what another way of reading found. Where they overlap, all of both is hidden.
+    fn join(&mut self, other: Self) {
+        self.code_masked |= other.code_masked;
+        let mut all = std::mem::take(&mut self.hidden);
+        all.extend(other.hidden);
+        all.sort_by_key(|hidden| (hidden.from, hidden.to));
+        for hidden in all {
+            match self.hidden.last_mut() {
+                Some(last) if hidden.from < last.to => {
+                    if (last.from, last.to, &last.shown) != (hidden.from, hidden.to, &hidden.shown) {
+                        last.to = last.to.max(hidden.to);
+                        last.shown = Cow::Borrowed(MASK);
+                        self.code_masked = true;
+                    }
+                }
+                _ => self.hidden.push(hidden),
+            }
+        }
+    }
+
+    fn apply(self, sql: &str) -> Masked<'_> {
+        if self.hidden.is_empty() {
+            return Masked { text: Cow::Borrowed(sql), code_masked: false };
+        }
+        let (mut out, mut done) = (String::with_capacity(sql.len()), 0);
+        for hidden in self.hidden {
+            out.push_str(sql.get(done..hidden.from).unwrap_or_default());
+            out.push_str(&hidden.shown);
+            done = hidden.to;
+        }
+        out.push_str(sql.get(done..).unwrap_or_default());
+        Masked { text: Cow::Owned(out), code_masked: self.code_masked }
+    }
 }
 
-/// The code in a dollar quote (`DO $$ … $$`) is SQL again; so is much that is given to EXECUTE.
-fn within(literal: &str, backslashes: bool, depth: u8) -> Option<String> {
-    if depth >= 3 {
-        return None;
+/// May be in a value without quotes.
+fn is_value(token: &Token<'_>) -> bool {
+    match token.kind {
+        TokenKind::Word | TokenKind::Number | TokenKind::Quoted | TokenKind::Operator => true,
+        TokenKind::Mark => matches!(token.text, "." | ":" | "[" | "]"),
+        TokenKind::Text | TokenKind::Unended | TokenKind::Parameter => false,
     }
-    if literal.starts_with('$') {
-        let mark = literal.get(..literal.get(1..)?.find('$')? + 2)?;
-        let inside = literal.get(mark.len()..)?;
-        let (inside, end) = match inside.strip_suffix(mark) {
-            Some(inside) => (inside, mark),
-            None => (inside, ""),
-        };
-        return match mask_to(inside, backslashes, depth + 1) {
-            Cow::Owned(masked) => Some(format!("{mark}{masked}{end}")),
-            Cow::Borrowed(_) => None,
-        };
-    }
-    None
 }
 
-/// A literal that has a secret within: `'host=x password=y'`, `'ALTER ROLE a PASSWORD ''x'''`, a URL with a
-/// password in it. All of it goes: where a secret ends in there is a guess. Code in dollar quotes is looked into
-/// instead.
+/// Where the password is in a URL whose authority begins at `at`.
+fn password_in_url(sql: &str, at: usize) -> Option<(usize, usize)> {
+    let authority = sql.get(at..)?.split(['/', '?', '#', ' ', '\'']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    let colon = user.find(':')?;
+    Some((at + colon + 1, at + user.len()))
+}
+
+fn has_hint(literal: &str) -> bool {
+    let lower = literal.to_ascii_lowercase();
+    HINTS.iter().any(|hint| lower.contains(hint))
+}
+
+/// A text that has a secret within: `host=x password=y`, a URL with a password in it. All of it goes: where a secret
+/// ends in there is a guess.
 fn is_secret_text(literal: &str) -> bool {
-    let code = literal.starts_with('$') && literal.contains(';');
-    !code && (has_key_value(literal) || is_url_with_password(literal))
+    has_key_value(literal) || is_url_with_password(literal)
 }
 
-/// What follows each of the words, blanks aside.
+/// What follows each word with one of the parts, blanks aside.
 fn after_secret_words(literal: &str) -> Vec<String> {
     let lower = literal.to_ascii_lowercase();
-    let mut found = Vec::new();
-    for part in SECRET_PARTS {
-        for (at, _) in lower.match_indices(part) {
-            let after = lower.get(at + part.len()..).unwrap_or_default();
-            let after = after.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_').trim_start();
-            found.push(after.chars().take(64).collect());
+    if !SECRET_PARTS.iter().any(|part| lower.contains(part)) {
+        return Vec::new();
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut found, mut rest) = (Vec::new(), lower.as_str());
+    while let Some(begin) = rest.find(is_word) {
+        let word = rest.get(begin..).unwrap_or_default();
+        let end = word.find(|c| !is_word(c)).unwrap_or(word.len());
+        let (word, after) = word.split_at_checked(end).unwrap_or((word, ""));
+        if SECRET_PARTS.iter().any(|part| word.contains(part)) {
+            found.push(after.trim_start().chars().take(64).collect());
         }
+        rest = after;
     }
     found
 }
@@ -172,6 +338,8 @@ fn is_url_with_password(literal: &str) -> bool {
 struct Context {
     /// A name of a secret has just gone by, with at most `=`, `=>`, `:=`, `(` or TO after it.
     named: bool,
+    /// Behind the name came `=` or the like.
+    valued: bool,
     /// Depth of brackets inside a call whose texts are secrets.
     call: Option<usize>,
     /// The word before an opening bracket.
@@ -186,11 +354,23 @@ impl Context {
         self.named || self.half || self.call.is_some()
     }
 
-    fn take(&mut self, token: &Token<'_>) {
+    /// `PASSWORD 'x'`, which is no value that could be run.
+    fn follows_password(&self) -> bool {
+        self.named && !self.valued
+    }
+
+    /// `password =`.
+    fn has_value(&self) -> bool {
+        self.named && self.valued
+    }
+
+    /// `bare` as in [`Secrets::find`].
+    fn take(&mut self, token: &Token<'_>, bare: bool) {
         match token.kind {
             TokenKind::Word | TokenKind::Quoted => {
-                let name = token.text.trim_matches('"');
-                let among = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+                let name = token.name();
+                let among = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(&name));
+                self.valued = false;
                 self.callee = among(SECRET_CALLS);
                 let secret = among(SECRET_NAMES) || name.to_ascii_lowercase().ends_with("_password");
                 // `password TO 'x'`, `SET x.password TO 'x'`, `password IS 'x'` keep it.
@@ -200,6 +380,7 @@ impl Context {
             TokenKind::Operator => {
                 self.callee = false;
                 self.named &= matches!(token.text, "=" | "=>" | ":=" | "||");
+                self.valued |= self.named;
             }
             TokenKind::Mark if token.text == "(" => {
                 self.depth += 1;
@@ -210,7 +391,8 @@ impl Context {
             }
             TokenKind::Mark => {
                 self.callee = false;
-                self.named = false;
+                self.named &= bare && token.text == ":";
+                self.valued |= self.named;
                 self.half &= token.text != ";";
                 if token.text == ")" {
                     if self.call == Some(self.depth) {
@@ -241,7 +423,7 @@ mod tests {
             ),
             ("ALTER ROLE a PASSWORD E'z\\'q' VALID UNTIL 'x'", "ALTER ROLE a PASSWORD '***' VALID UNTIL 'x'"),
             ("ALTER ROLE a PASSWORD U&'\\0061zq'", "ALTER ROLE a PASSWORD '***'"),
-            ("ALTER ROLE a PASSWORD /* x */ 'zq'\n'zq2'", "ALTER ROLE a PASSWORD /* x */ '***'\n'***'"),
+            ("ALTER ROLE a PASSWORD /* x */ 'zq'\n'zq2'", "ALTER ROLE a PASSWORD /* x */ '***'"),
             ("ALTER ROLE a PASSWORD 'zq", "ALTER ROLE a PASSWORD '***'"),
             ("select dblink_connect('host=h password=zq')", "select dblink_connect('***')"),
             ("select dblink_connect($$host=h password=zq$$)", "select dblink_connect('***')"),
@@ -259,7 +441,7 @@ mod tests {
             ),
             (
                 "do $$ begin execute 'alter role a password ''zq'''; end $$",
-                "do $$ begin execute '***'; end $$",
+                "do $$ begin execute 'alter role a password ''***'''; end $$",
             ),
             ("do $$begin alter role a password 'zq';end$$", "do $$begin alter role a password '***';end$$"),
             (

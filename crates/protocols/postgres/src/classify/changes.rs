@@ -118,6 +118,10 @@ const KINDS: &[&str] = &[
 ];
 
 pub(super) fn find(statement: &[Token<'_>], changes: &mut Vec<Change>) {
+    let selects = statement
+        .iter()
+        .find(|token| !token.is_mark("("))
+        .is_some_and(|first| ["select", "with", "explain"].iter().any(|word| first.is(word)));
     for (place, token) in statement.iter().enumerate() {
         if token.kind != TokenKind::Word || changes.len() >= MAX_CHANGES {
             continue;
@@ -155,7 +159,7 @@ pub(super) fn find(statement: &[Token<'_>], changes: &mut Vec<Change>) {
             "lock" if before.is_none() && !super::risks::locks_as_reads_do(statement) => "lock",
             "copy" if before.is_none() && copies_in(after) => "copy",
             // SELECT … INTO name makes a table.
-            "into" if select_into(statement, place) => "create",
+            "into" if selects && !follows(&["insert", "merge"]) => "create",
             _ => continue,
         };
         changes.push(read(verb, after));
@@ -175,13 +179,6 @@ fn copies_in(after: &[Token<'_>]) -> bool {
         }
     }
     false
-}
-
-fn select_into(statement: &[Token<'_>], place: usize) -> bool {
-    let before = place.checked_sub(1).and_then(|place| statement.get(place));
-    let first = statement.iter().find(|token| !token.is_mark("("));
-    !before.is_some_and(|before| before.is("insert") || before.is("merge"))
-        && first.is_some_and(|first| first.is("select") || first.is("with") || first.is("explain"))
 }
 
 fn read(verb: &'static str, after: &[Token<'_>]) -> Change {
@@ -206,7 +203,7 @@ fn read(verb: &'static str, after: &[Token<'_>]) -> Change {
     let mut name = String::new();
     while let Some(token) = rest.next_if(|token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted)) {
         match token.kind {
-            TokenKind::Word => name.push_str(&token.text.to_lowercase()),
+            TokenKind::Word => name.push_str(&token.text.to_ascii_lowercase()),
             _ => name.push_str(token.text),
         }
         if name.len() > 400 || rest.next_if(|token| token.is_mark(".")).is_none() {

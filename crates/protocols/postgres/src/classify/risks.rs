@@ -34,6 +34,8 @@ pub enum Risk {
     ServerConfiguration,
     /// Changes or deletes all rows of a table.
     WithoutWhere,
+    /// Turns triggers and foreign keys off (`session_replication_role`).
+    TriggersOff,
     /// Locks rows or tables against others.
     Locks,
     /// Replication slots and publications: data flows out, or the disk fills.
@@ -63,6 +65,7 @@ impl Risk {
             | Self::ServerConfiguration
             | Self::LoadsCode
             | Self::Replication
+            | Self::TriggersOff
             | Self::SecurityDefiner => StatementClass::Privilege,
             Self::RunsPrepared => StatementClass::Unknown,
             Self::WritingFunction
@@ -92,6 +95,7 @@ impl Risk {
             Self::ReadWriteAgain => "turns read-only off",
             Self::ServerConfiguration => "changes the server's configuration",
             Self::WithoutWhere => "touches all rows of a table",
+            Self::TriggersOff => "turns triggers and foreign keys off",
             Self::Locks => "locks others out",
             Self::Replication => "touches replication",
             Self::PreparedTransaction => "leaves a transaction that outlives the session",
@@ -168,13 +172,15 @@ pub(super) fn find(statement: &[Token<'_>], risks: &mut Vec<Risk>) {
     let at = |place: usize, text: &str| word(place).is_some_and(|token| token.is(text));
     let anywhere = |text: &str| statement.iter().any(|token| token.is(text));
     let first = |text: &str| at(0, text);
+    let named = |place: usize, text: &str| word(place).is_some_and(|token| token.is_named(text));
+    let about_roles = (first("alter") || first("create")) && (anywhere("role") || anywhere("user"));
     for (place, token) in statement.iter().enumerate() {
         if !matches!(token.kind, TokenKind::Word | TokenKind::Quoted) {
             continue;
         }
         if word(place + 1).is_some_and(|next| next.is_mark("(")) {
-            let name = token.text.trim_matches('"').to_ascii_lowercase();
-            if !(is_set_config(token) && sets_by_name(statement.get(place + 2..).unwrap_or_default())) {
+            let name = token.name().to_ascii_lowercase();
+            if setting_of(statement.get(place..).unwrap_or_default()).is_none() {
                 FUNCTIONS
                     .iter()
                     .filter(|(known, _)| names(known, &name))
@@ -185,20 +191,20 @@ pub(super) fn find(statement: &[Token<'_>], risks: &mut Vec<Risk>) {
         if token.is("for") && ["update", "share", "no", "key"].iter().any(|kind| at(place + 1, kind)) {
             add(Risk::Locks);
         }
-        if token.is("password")
-            && (anywhere("role") || anywhere("user"))
-            && (first("alter") || first("create"))
-        {
+        if about_roles && token.is("password") {
             add(Risk::SetsPassword);
         }
         if token.is("security") && at(place + 1, "definer") {
             add(Risk::SecurityDefiner);
         }
-        if token.is("read") && at(place + 1, "write") || token.is("default_transaction_read_only") {
+        if token.is("read") && at(place + 1, "write") || token.is_named("default_transaction_read_only") {
             add(Risk::ReadWriteAgain);
         }
-        if token.is("transaction_read_only") && !first("show") {
+        if token.is_named("transaction_read_only") && !first("show") {
             add(Risk::ReadWriteAgain);
+        }
+        if token.is_named("session_replication_role") && !first("show") {
+            add(Risk::TriggersOff);
         }
     }
     if first("copy") {
@@ -217,7 +223,7 @@ pub(super) fn find(statement: &[Token<'_>], risks: &mut Vec<Risk>) {
         add(Risk::RunsPrepared);
     }
     if (first("set") || first("reset"))
-        && (1..=2).any(|place| at(place, "role") || at(place, "session_authorization"))
+        && (1..=2).any(|place| named(place, "role") || named(place, "session_authorization"))
         || (first("set") && anywhere("authorization"))
     {
         add(Risk::SwitchesRole);
@@ -255,11 +261,6 @@ pub(super) fn find(statement: &[Token<'_>], risks: &mut Vec<Risk>) {
     }
 }
 
-pub(super) fn is_set_config(token: &Token<'_>) -> bool {
-    matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
-        && token.text.trim_matches('"').eq_ignore_ascii_case("set_config")
-}
-
 /// What every SELECT takes; pg_dump takes it by name.
 pub(super) fn locks_as_reads_do(statement: &[Token<'_>]) -> bool {
     statement
@@ -267,28 +268,48 @@ pub(super) fn locks_as_reads_do(statement: &[Token<'_>]) -> bool {
         .any(|words| matches!(words, [a, b, c] if a.is("in") && b.is("access") && c.is("share")))
 }
 
-/// What follows `set_config(` names the setting in plain text, and it is no role: then it does what `SET` does. pg_dump
-/// begins with both of these.
-fn sets_by_name(after: &[Token<'_>]) -> bool {
-    match after {
-        [name, comma, ..] if name.kind == TokenKind::Text => comma.is_mark(",") && is_plain_setting(name),
+/// The literal that names the setting, where `tokens` begin with a call of `set_config` that names it in plain text and
+/// it is no role: then it does what `SET` does. pg_dump begins with both of these.
+pub(super) fn setting_of<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<&'t Token<'a>> {
+    let after = match tokens {
+        [call, open, after @ ..] if call.is_named("set_config") && open.is_mark("(") => after,
+        _ => return None,
+    };
+    let setting = match after {
+        [name, comma, ..] if name.kind == TokenKind::Text && comma.is_mark(",") => name,
         // set_config(name, 'value', false) FROM pg_settings WHERE name = 'setting'
-        [name, comma, value, comma_2, local, end, from, settings, filter, name_2, equal, setting] => {
-            name.is("name")
-                && comma.is_mark(",")
-                && value.kind == TokenKind::Text
-                && comma_2.is_mark(",")
-                && (local.is("true") || local.is("false"))
-                && end.is_mark(")")
-                && from.is("from")
-                && settings.is("pg_settings")
-                && filter.is("where")
-                && name_2.is("name")
-                && equal.text == "="
-                && is_plain_setting(setting)
+        [
+            name,
+            comma,
+            value,
+            comma_2,
+            local,
+            end,
+            from,
+            settings,
+            filter,
+            name_2,
+            equal,
+            setting,
+            rest @ ..,
+        ] if name.is("name")
+            && comma.is_mark(",")
+            && value.kind == TokenKind::Text
+            && comma_2.is_mark(",")
+            && (local.is("true") || local.is("false"))
+            && end.is_mark(")")
+            && from.is("from")
+            && settings.is("pg_settings")
+            && filter.is("where")
+            && name_2.is("name")
+            && equal.text == "="
+            && rest.first().is_none_or(|next| next.is_mark(";")) =>
+        {
+            setting
         }
-        _ => false,
-    }
+        _ => return None,
+    };
+    is_plain_setting(setting).then_some(setting)
 }
 
 fn is_plain_setting(token: &Token<'_>) -> bool {
@@ -297,7 +318,7 @@ fn is_plain_setting(token: &Token<'_>) -> bool {
         && plain.is_some_and(|name| {
             let name = name.trim().to_ascii_lowercase();
             name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
-                && !["role", "session_authorization"].contains(&name.as_str())
+                && !["role", "session_authorization", "session_replication_role"].contains(&name.as_str())
         })
 }
 

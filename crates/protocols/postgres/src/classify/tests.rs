@@ -1,5 +1,6 @@
 use super::*;
 use StatementClass as C;
+use parse::{MAX_BRACKETS, MAX_CHAIN};
 use proptest::prelude::*;
 
 fn label_of(sql: &str) -> Arc<Label> {
