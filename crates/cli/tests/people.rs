@@ -96,6 +96,25 @@ impl Person {
         let said = self.says(&["login", "--name", self.name, "--totp", &code, "--password-file", &password]);
         assert!(said.contains(&format!("as {}", self.name)), "{said}");
         assert!(said.contains("SSH certificate ends in 8h"), "{said}");
+        assert!(said.contains("client certificate for databases ends in 8h"), "{said}");
+        self.has_a_client_certificate();
+    }
+
+    /// As the stock `openssl` reads it: whose it is, and of the key beside it, which is hers alone.
+    fn has_a_client_certificate(&self) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let openssl = |arguments: &[&str]| {
+            let output = Command::new("openssl").args(arguments).current_dir(&self.home).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let said = openssl(&["x509", "-in", "client.crt", "-noout", "-subject", "-issuer"]);
+        let lines: Vec<String> = said.lines().map(|line| line.replace(' ', "")).collect();
+        assert_eq!(lines, [format!("subject=CN={}", self.name), "issuer=CN=Halliganlogin".to_owned()]);
+        let of_certificate = openssl(&["x509", "-in", "client.crt", "-noout", "-pubkey"]);
+        assert_eq!(of_certificate, openssl(&["pkey", "-in", "client.key", "-pubout"]));
+        let mode = fs::metadata(self.home.join("client.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }
 
@@ -238,7 +257,7 @@ async fn from_the_first_enrolment_to_a_request_and_out_again() {
 
     anna.says(&["logout"]);
     assert!(anna.fails(1, &["whoami"]).contains("next: sign in with `halligan login`"));
-    assert!(!anna.home.join("id_ed25519-cert.pub").exists());
+    assert!(!anna.home.join("id_ed25519-cert.pub").exists() && !anna.home.join("client.crt").exists());
 
     // The server is gone: what is at hand leads to the gateway still (which is gone with it here, so ssh says so).
     server.kill().unwrap();

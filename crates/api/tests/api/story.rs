@@ -309,6 +309,23 @@ async fn a_held_statement_is_shown_whole_and_let_pass_by_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_shut_out_stands_in_no_roster_so_no_certificate_opens_anything() {
+    let prepared = Prepared::make().await;
+    let world = prepared.open().await;
+    let key = world.control.keys().lease.verifying_key();
+    let people = async || {
+        let roster = world.control.roster().await.unwrap().verify(&key).unwrap();
+        assert_eq!(roster.client_ca, [world.control.keys().client.certificate()]);
+        roster.people.into_iter().map(|person| person.id.to_string()).collect::<Vec<_>>()
+    };
+    assert!(people().await.contains(&"sten".to_owned()), "by certificate he could log in");
+    client(&world, "cleo").disable(&name("sten")).await.unwrap();
+    let left = people().await;
+    assert!(!left.contains(&"sten".to_owned()) && left.contains(&"rita".to_owned()), "{left:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connect_password_needs_a_grant_and_a_live_check_an_office() {
     let prepared = Prepared::make().await;
     let world = prepared.open().await;
