@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 use chacha20poly1305::aead::AeadInOut as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
 use sha2::{Digest as _, Sha256};
@@ -131,13 +132,15 @@ pub(crate) struct Place {
 
 /// Makes frames, in order.
 pub(crate) struct Sealer {
-    cipher: ChaCha20Poly1305,
+    // Each statement is sealed twice: the library that TLS uses does it in a fifth of the time of the one that opens.
+    cipher: LessSafeKey,
     chain: Chain,
 }
 
 impl Sealer {
-    pub(crate) fn new(key: &DataKey, chain: Chain) -> Self {
-        Self { cipher: ChaCha20Poly1305::new(&(*key.expose()).into()), chain }
+    pub(crate) fn new(key: &DataKey, chain: Chain) -> Result<Self, FrameError> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key.expose()).map_err(|_length| FrameError::Cipher)?;
+        Ok(Self { cipher: LessSafeKey::new(key), chain })
     }
 
     pub(crate) fn chain(&self) -> &Chain {
@@ -171,13 +174,15 @@ impl Sealer {
         out.extend_from_slice(body);
         let (header, content) = out.split_at_mut_checked(FRAME_HEADER).ok_or(FrameError::Cipher)?;
         let place = self.chain.place(flags);
+        // The number of a frame is never used twice under one key: one key, one recording.
+        let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(place.nonce.into());
         let tag = self
             .cipher
-            .encrypt_inout_detached(&place.nonce, &place.data, content.into())
+            .seal_in_place_separate_tag(nonce, Aad::from(&place.data), content)
             .map_err(|_length| FrameError::Cipher)?;
         self.chain.running.update(header);
-        self.chain.advance(content, &tag);
-        out.extend_from_slice(&tag);
+        self.chain.advance(content, tag.as_ref());
+        out.extend_from_slice(tag.as_ref());
         Ok(())
     }
 }
@@ -245,7 +250,7 @@ mod tests {
     fn sealed(plain: &[u8]) -> Vec<u8> {
         let key = DataKey::from_bytes([1; 32]);
         let mut out = Vec::new();
-        Sealer::new(&key, chain()).seal(plain, false, &mut Vec::new(), &mut out).unwrap();
+        Sealer::new(&key, chain()).unwrap().seal(plain, false, &mut Vec::new(), &mut out).unwrap();
         out
     }
 

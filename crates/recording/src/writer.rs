@@ -229,9 +229,11 @@ impl RecordingWriter {
         }
         let mut running = Sha256::new();
         running.update(&preamble);
+        let sealer =
+            Sealer::new(key, Chain::new(meta.recording_id.clone(), running)).map_err(RecordingError::Seal)?;
         Ok(Self {
             file: Arc::new(file),
-            sealer: Sealer::new(key, Chain::new(meta.recording_id.clone(), running)),
+            sealer,
             recording_id: meta.recording_id,
             path,
             budget,
