@@ -278,7 +278,7 @@ impl Engine {
         };
         let (engine, kept) = (Arc::clone(self), slip.clone());
         let made = tokio::task::spawn_blocking(move || {
-            engine.spool.put(&kept).map_err(|error| with_sources(&error))?;
+            engine.spool.put_first(&kept).map_err(|error| with_sources(&error))?;
             let make = || {
                 let mut writer =
                     RecordingWriter::create(engine.spool.folder(), meta, &recipients, budget, durability)?;

@@ -2,6 +2,8 @@
 //! whose it is and, later, what it came to.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
@@ -110,6 +112,28 @@ impl Spool {
     /// A slip's file.
     pub fn slip_path(&self, recording: RecordingId) -> PathBuf {
         self.folder.join(format!("{recording}.slip"))
+    }
+
+    /// Keeps the slip of a recording that is about to be made in the same folder. Its content is synced when it returns;
+    /// its name with that of the recording, without which it counts for nothing.
+    pub fn put_first(&self, slip: &Slip) -> Result<(), ShelfError> {
+        let path = self.slip_path(slip.recording);
+        let failed = |source| ShelfError { doing: "write", path: path.clone(), source };
+        let bytes = serde_json::to_vec(slip).map_err(|error| failed(error.into()))?;
+        // A name with a dot is not read: what is torn was never there.
+        let unfinished = self.folder.join(format!(".{}.slip", slip.recording));
+        let write = || {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&unfinished)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)
+        };
+        write().map_err(|source| {
+            // The first error is the one worth telling.
+            let _ = fs::remove_file(&unfinished);
+            failed(source)
+        })
     }
 
     /// Keeps a slip; synced when it returns.

@@ -209,7 +209,9 @@ impl LoggedIn {
             }
         };
         match prepared {
-            Ok((wanted, upstream)) => self.converse(shared, session, &wanted, upstream, stopping).await,
+            Ok((wanted, channel, upstream)) => {
+                self.converse(shared, session, (&wanted, channel), upstream, stopping).await;
+            }
             Err(refused) => {
                 let note = RecordKind::Note { text: format!("not opened: {}", refused.say) };
                 let _ended = session.record_now(note);
@@ -219,12 +221,12 @@ impl LoggedIn {
         }
     }
 
-    /// What the client wants, and the target for it.
+    /// What the client wants, its channel, and the target for it.
     async fn prepare(
         &self,
         session: &Session,
         from: &ClientConnection,
-    ) -> Result<(Wanted, Upstream), Refused> {
+    ) -> Result<(Wanted, u32, Upstream), Refused> {
         let refused = |code: &str, say: String| Refused {
             code: code.to_owned(),
             reason: EndReason::TargetRefused { why: say.clone() },
@@ -248,25 +250,39 @@ impl LoggedIn {
                 return Err(refused(not.code(), not.to_string()));
             }
         };
-        let upstream = Upstream::connect(session, &wanted).await.map_err(|error| {
-            let code = match &error {
-                Unreachable::Refused(said) => said.code.clone(),
-                _ => "08001".to_owned(),
-            };
-            refused(&code, format!("{} cannot be opened: {error}", target.system))
-        })?;
-        Ok((wanted, upstream))
+        // The disk takes the milestone while the server is dialled; the session's own leaf is synced, and nothing of the
+        // client's passes before both are done.
+        let channel = session.next_channel();
+        let (upstream, marked) =
+            tokio::join!(Upstream::connect(session, &wanted), opened(session, channel, &wanted));
+        if let Err(reason) = marked {
+            return Err(Refused { code: "57P01".to_owned(), say: reason.to_string(), reason });
+        }
+        match upstream {
+            Ok(upstream) => Ok((wanted, channel, upstream)),
+            Err(error) => {
+                let code = match &error {
+                    Unreachable::Refused(said) => said.code.clone(),
+                    _ => "08001".to_owned(),
+                };
+                let say = format!("{} cannot be opened: {error}", target.system);
+                let outcome = printable(&say, 200);
+                let _over = session
+                    .milestone(NodeEvent::ChannelEnded { session: session.id(), channel, outcome })
+                    .await;
+                Err(refused(&code, say))
+            }
+        }
     }
 
     async fn converse(
         mut self,
         shared: &Shared,
         session: Session,
-        wanted: &Wanted,
+        (wanted, channel): (&Wanted, u32),
         upstream: Upstream,
         stopping: &CancellationToken,
     ) {
-        let channel = session.next_channel();
         let Upstream { leg: server, read, greeting, cancel, statuses } = upstream;
         let lease = session.lease();
         let config = AuditConfig {
@@ -289,10 +305,6 @@ impl LoggedIn {
         let Ok((key, given)) = shared.cancels.give(self.version, &conversation) else {
             return self.fatal("53000", "this gateway has no random numbers").await;
         };
-        if let Err(reason) = opened(&session, channel, wanted).await {
-            self.fatal("57P01", &reason.to_string()).await;
-            return session.end(reason).await;
-        }
         let mut out = greeting;
         Writer(&mut out).backend_key_data(key.process, &key.secret).ready_for_query(TransactionStatus::Idle);
         let ahead = std::mem::take(&mut self.read);

@@ -30,6 +30,7 @@ pub mod scram;
 mod socket;
 mod startup;
 mod upstream;
+mod workers;
 
 pub use certificate::CertificateError;
 pub use door::Door;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use halligan_core::ids::Name;
 use halligan_session::{CancelDesk, ControlPlane};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +16,7 @@ use crate::cancel::Cancels;
 use crate::certificate::{CertificateError, Own};
 use crate::connection::serve;
 use crate::socket::Socket;
+use crate::workers::Workers;
 
 /// How the listener is set up.
 #[derive(Clone, Debug)]
@@ -72,6 +73,9 @@ impl PostgresConfig {
 pub enum ListenError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The threads for conversations cannot be had.
+    #[error("failed to start the threads for PostgreSQL clients")]
+    Threads(#[source] std::io::Error),
     /// The address cannot be had.
     #[error("failed to listen for PostgreSQL clients on {address}")]
     Bind {
@@ -84,6 +88,7 @@ pub enum ListenError {
 /// Listens for stock PostgreSQL clients.
 pub struct PostgresListener {
     tcp: TcpListener,
+    workers: Workers,
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -115,7 +120,8 @@ impl PostgresListener {
         let desk: Arc<dyn CancelDesk> = Arc::clone(&cancels) as _;
         control.takes_cancels(Arc::downgrade(&desk));
         let shared = Shared { certificate, control, cancels, counts: Arc::default(), config };
-        Ok(Self { tcp, address, shared: Arc::new(shared) })
+        let workers = Workers::start().map_err(ListenError::Threads)?;
+        Ok(Self { tcp, workers, address, shared: Arc::new(shared) })
     }
 
     /// Where it listens.
@@ -135,17 +141,21 @@ impl PostgresListener {
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => {
-                    accepted.and_then(|(stream, address)| Ok((Socket::tcp(stream)?, canonical(address))))
+                    accepted.and_then(|(stream, address)| Ok((stream.into_std()?, canonical(address))))
                 }
                 () = shutdown.cancelled() => break,
             };
             match accepted {
                 // Everything that can wait happens in the client's own task: nobody stalls this loop.
-                Ok((socket, client)) => match Admitted::take(&self.shared, client.ip()) {
+                Ok((stream, client)) => match Admitted::take(&self.shared, client.ip()) {
                     Some((admitted, waiting)) => {
                         let (shared, stopping) = (Arc::clone(&self.shared), stopping.clone());
-                        clients.spawn(async move {
-                            serve(shared, socket, client, waiting, stopping).await;
+                        self.workers.spawn(&clients, async move {
+                            // Only here, so that it is this thread that the system wakes.
+                            match TcpStream::from_std(stream).and_then(Socket::tcp) {
+                                Ok(socket) => serve(shared, socket, client, waiting, stopping).await,
+                                Err(error) => tracing::warn!(%client, %error, "failed to take a connection"),
+                            }
                             drop(admitted);
                         });
                     }

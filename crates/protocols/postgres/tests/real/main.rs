@@ -22,6 +22,5 @@ mod raw;
 mod regress;
 mod standing;
 mod support;
-mod throughput;
 mod tools;
 mod traps;
