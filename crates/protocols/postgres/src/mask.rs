@@ -303,7 +303,7 @@ fn after_secret_words(literal: &str) -> Vec<String> {
         let end = word.find(|c| !is_word(c)).unwrap_or(word.len());
         let (word, after) = word.split_at_checked(end).unwrap_or((word, ""));
         if SECRET_PARTS.iter().any(|part| word.contains(part)) {
-            found.push(after.trim_start().chars().take(64).collect());
+            found.push(after.trim_start_matches('"').trim_start().chars().take(64).collect());
         }
         rest = after;
     }
@@ -467,6 +467,90 @@ mod tests {
             assert_eq!(mask_secrets(sql, false), sql);
         }
         assert_eq!(mask_secrets("alter role a password 'x\\' zq'", true), "alter role a password '***'");
+    }
+
+    /// Who runs code must not be able to hide it behind a word.
+    #[test]
+    fn code_stays_visible_around_its_secrets() {
+        for (sql, shown) in [
+            (
+                "DO 'BEGIN EXECUTE ''DROP TABLE orders'' /* password=x */; END'",
+                "DO 'BEGIN EXECUTE ''DROP TABLE orders'' /* password=x */; END'",
+            ),
+            (
+                "SELECT query_to_xml('delete from orders --token; password=1', true, true, '')",
+                "SELECT query_to_xml('delete from orders --token; password=1', true, true, '')",
+            ),
+            (
+                "SELECT query_to_xml('delete from orders where ''password=1'' <> ''''', true, true, '')",
+                "SELECT query_to_xml('delete from orders where ''***'' <> ''''', true, true, '')",
+            ),
+            (
+                "DO E'begin alter role a password \\'zq\\'; drop table t; end'",
+                "DO E'begin alter role a password ''***''; drop table t; end'",
+            ),
+            (
+                "do $$ declare password text := 'drop table orders'; begin execute password; end $$",
+                "do $$ declare password text := 'drop table orders'; begin execute password; end $$",
+            ),
+            (
+                "do $$ begin password := 'drop table orders'; execute password; end $$",
+                "do $$ begin password := 'drop table orders'; execute password; end $$",
+            ),
+            (
+                "select 'a password ', query_to_xml('delete from orders', true, true, '')",
+                "select 'a password ', query_to_xml('delete from orders', true, true, '***')",
+            ),
+            (
+                "select crypt(query_to_xml('delete from orders', true, true, 'zq')::text, 'zq')",
+                "select crypt(query_to_xml('delete from orders', true, true, '***')::text, '***')",
+            ),
+            (
+                "select dblink_exec('host=h user=set password=zq', 'alter role b password ''zq''')",
+                "select dblink_exec('host=h user=set password=''***''', 'alter role b password ''***''')",
+            ),
+            (
+                "select dblink('postgresql://u:zq@h/d?options=select set', 'truncate orders')",
+                "select dblink('postgresql://u:''***''@h/d?options=select set', 'truncate orders')",
+            ),
+            (
+                "select query_to_xml('select 1 where password=drop_all()', true, true, '')",
+                "select query_to_xml('select 1 where password=drop_all()', true, true, '')",
+            ),
+            ("insert into t values ('{\"password\": \"zq\", \"do\": 1}')", "insert into t values ('***')"),
+            ("update users set password = 'correct horse do battery'", "update users set password = '***'"),
+            ("alter role a password 'drop table orders'", "alter role a password '***'"),
+        ] {
+            assert_eq!(mask_secrets(sql, false), shown, "{sql}");
+        }
+        for (sql, hides) in [
+            ("alter role a password 'zq'", false),
+            ("do $$ begin alter role a password 'zq'; end $$", false),
+            ("select dblink('host=h password=zq', 'select 1')", false),
+            ("update t set password = 'do it now'", false),
+            ("select query_to_xml(password 'delete from orders', true, true, '')", true),
+            ("do 'begin perform ''x'' where password=a||b; end'", true),
+        ] {
+            assert_eq!(masks_code(sql, false), hides, "{sql}");
+        }
+        let deep = |sql: &str| format!("execute '{}'", sql.replace('\'', "''"));
+        let nested = deep(&deep(&deep(&deep(&deep("alter role a password 'zqsecret'")))));
+        let masked = mask(&nested, false);
+        assert!(!masked.text.contains("zqsecret") && masked.code_masked, "{masked:?}");
+    }
+
+    #[test]
+    fn a_secret_goes_on_in_the_next_line() {
+        for sql in [
+            "alter role a PASSWORD E'x'\n'y\\'zqsecret'",
+            "alter role a PASSWORD E'x' -- it's\n\t'y\\'zqsecret'",
+            "alter role a PASSWORD $\\xe9$zqsecret$\\xe9$",
+        ] {
+            assert!(!mask_secrets(sql, false).contains("zqsecret"), "{sql}");
+        }
+        // Read either way.
+        let sql = "select 'a\\', password = 'zqsecret', '\\'";
+        assert!(!mask_secrets(sql, Backslashes::Unsure).contains("zqsecret"));
     }
 
     proptest! {

@@ -54,8 +54,6 @@ pub(crate) fn may_be_half(text: &str) -> bool {
 /// Whether in a client's encoding every byte below 128 is a character of its own, so that quotes and backslashes are
 /// what they look like. Names as PostgreSQL knows them (src/common/encnames.c); what is not listed is not safe.
 pub fn safe_encoding(name: &str) -> bool {
-    let name: String =
-        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     const SAFE: &[&str] = &[
         "utf8",
         "unicode",
@@ -91,6 +89,8 @@ pub fn safe_encoding(name: &str) -> bool {
         "win866",
         "win874",
     ];
+    let name: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     let numbered = |prefix: &str, from: u32, to: u32| {
         let number = name.strip_prefix(prefix).and_then(|number| number.parse().ok());
         number.is_some_and(|number| (from..=to).contains(&number))
@@ -105,9 +105,6 @@ pub fn safe_encoding(name: &str) -> bool {
 /// has answered such a text is read under [`Backslashes::Unsure`]. A function of the database's own that changes a
 /// setting cannot be seen.
 pub fn touches_reading(sql: &str) -> bool {
-    if sql.len() > super::MAX_READ_BYTES {
-        return true;
-    }
     const NAMES: &[&str] = &[
         "conforming_strings",
         "backslash_quote",
@@ -118,6 +115,9 @@ pub fn touches_reading(sql: &str) -> bool {
         "_to_xml",
         "u&",
     ];
+    if sql.len() > super::MAX_READ_BYTES {
+        return true;
+    }
     let text = sql.to_ascii_lowercase();
     NAMES.iter().any(|name| text.contains(name))
         || changes_settings(sql, false)

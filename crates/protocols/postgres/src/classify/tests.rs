@@ -93,6 +93,36 @@ fn statements_have_their_class() {
         ("select 'never ends", C::Unknown),
         ("this is no sql", C::Unknown),
         ("select query_to_xml('delete from t', true, true, '')", C::Unknown),
+        // A text that goes on in the next line goes on as it began.
+        ("SELECT E'a'\n'\\'' ; DROP TABLE t; --'", C::Unknown),
+        ("select E'a' -- it's\n  '\\'', pg_read_file('x') --'", C::Unknown),
+        ("select 'a'\n'\\'; reindex table t --'", C::Unknown),
+        ("select 'a'\n'b'", C::Read),
+        // Names mean the same with quotes, and are decoded by the server.
+        ("SELECT U&\"dblink_exec\"('x', 'y')", C::Unknown),
+        ("SELECT U&\"pg\\005fread_file\"('x')", C::Unknown),
+        ("SET LOCAL \"role\" = 'x'", C::Privilege),
+        ("SET \"Role\" TO x", C::Privilege),
+        ("SET \"session_authorization\" TO 'x'", C::Privilege),
+        ("reset \"role\"", C::Privilege),
+        ("set session_replication_role=replica", C::Privilege),
+        ("set \"session_replication_role\" to replica", C::Privilege),
+        ("select set_config('session_replication_role', 'replica', false)", C::Privilege),
+        ("select \"set_config\"('role', 'x', true)", C::Privilege),
+        // PostgreSQL up to 14 ends a number at a letter.
+        ("SELECT 1INTO x FROM t", C::Schema),
+        // END is a column's name here, and ends a statement for the parser only.
+        ("select 1 end; reindex table t", C::Unknown),
+        ("select 1 end", C::Unknown),
+        // What follows is no data.
+        ("copy t from stdin; reindex table t", C::Unknown),
+        // To the server this space is a letter.
+        ("select 1\u{a0}from t", C::Unknown),
+        ("select pg_cancel_bac\u{212a}end(1)", C::Read),
+        ("select pg_cancel_backend(1)", C::Write),
+        ("select a ? 'b'", C::Read),
+        ("select caf\\xe9 from t", C::Unknown),
+        ("select $\\xe9$ ' $\\xe9$; drop table t --'", C::Schema),
     ] {
         let label = label_of(sql);
         if label.class != class || experienced.label(sql) != label {
@@ -195,5 +225,263 @@ proptest! {
             prop_assert_eq!(&classifier.label(sql), &first);
             prop_assert_eq!(label_of(sql), first);
         }
+    }
+}
+
+#[test]
+fn a_setting_of_the_session_decides_what_a_backslash_is() {
+    let text = "SELECT '\\'' ; REINDEX TABLE t; -- '";
+    let plain = "select 'a\\b'";
+    let mut classifier = Classifier::default();
+    assert_eq!(classifier.label(plain).class, C::Read);
+    assert_eq!(classifier.label("select 'a'").class, C::Read);
+    for doubt in [Backslashes::Escapes, Backslashes::Unsure] {
+        classifier.set_backslashes(doubt);
+        for sql in [text, plain, "select n'a\\b'"] {
+            assert_eq!(classifier.label(sql).class, C::Unknown, "{doubt:?}: {sql}");
+        }
+        for sql in ["select 'a'", "select E'a\\'b'", "select $$a\\b$$"] {
+            assert_eq!(classifier.label(sql).class, C::Read, "{doubt:?}: {sql}");
+        }
+        let runs = classifier.label("execute q('\\'')");
+        assert!(!runs.risks.contains(&Risk::RunsPrepared), "what runs is not known by its name");
+    }
+    classifier.set_backslashes(false);
+    assert_eq!(classifier.label(plain).class, C::Read);
+
+    // Either way of reading must not show the password.
+    classifier.set_backslashes(Backslashes::Unsure);
+    for sql in ["alter role a password 'x\\'zqsecret'", "alter role a password 'x\\' valid until 'zqsecret'"]
+    {
+        let shown = classifier.mask(sql).text;
+        assert_eq!(shown.contains("zqsecret"), sql.contains("valid"), "{shown}");
+    }
+    assert!(!classifier.mask("select '\\', password = 'zqsecret', '\\'").text.contains("zqsecret"));
+}
+
+#[test]
+fn what_changes_how_texts_are_read_is_seen() {
+    for sql in [
+        "set standard_conforming_strings = off",
+        "SET LOCAL \"Standard_Conforming_Strings\" TO off",
+        "select set_config('client_encoding', 'GBK', false)",
+        "select set_config($1, $2, false)",
+        "set /* x */ names 'GBK'",
+        "set U&\"standard_conform\\0069ng_strings\" = off",
+        "select 1; do $$ begin execute 'set stand' || 'ard'; end $$",
+        "explain analyze execute q",
+        "call p()",
+        "rollback to a",
+        "commit",
+        "reset all",
+        "select '\\'; commit; --'",
+        "select '\\''; commit; --'",
+        &" ".repeat(MAX_READ_BYTES + 1),
+    ] {
+        assert!(touches_reading(sql), "{sql}");
+    }
+    for sql in
+        ["select 1", "insert into t values ('a')", "begin", "set search_path = a", "update t set a = 1"]
+    {
+        assert!(!touches_reading(sql), "{sql}");
+    }
+}
+
+/// In these a backslash or a letter may be the second byte of a character.
+#[test]
+fn in_an_unsafe_encoding_nothing_is_believed() {
+    for name in [
+        "UTF8",
+        "utf-8",
+        "UNICODE",
+        "SQL_ASCII",
+        "LATIN1",
+        "Latin10",
+        "ISO_8859_5",
+        "WIN1252",
+        "KOI8R",
+        "EUC_JP",
+    ] {
+        assert!(safe_encoding(name), "{name}");
+    }
+    for name in [
+        "BIG5",
+        "GBK",
+        "GB18030",
+        "SJIS",
+        "SHIFT_JIS_2004",
+        "UHC",
+        "JOHAB",
+        "",
+        "x",
+        "LATIN11",
+        "WIN932",
+        "WIN949",
+    ] {
+        assert!(!safe_encoding(name), "{name}");
+    }
+    let mut classifier = Classifier::default();
+    let text = "SELECT E'\\xe4\\xb8\\xad\\' ; DROP TABLE t; --'";
+    assert_eq!(classifier.label("select 'a'").class, C::Read);
+    classifier.set_encoding("GBK");
+    for sql in [text, "select 'a'", "select 1"] {
+        let label = classifier.label(sql);
+        assert_eq!(
+            (label.class, label.risks.as_slice()),
+            (C::Unknown, [Risk::NotParsed].as_slice()),
+            "{sql}"
+        );
+        assert!(!label.shape.contains("a'"));
+    }
+    let shown = classifier.mask("insert into t values (E'\u{e4}\\', 'zq', $$zq$$, $2)");
+    assert!(!shown.text.contains("zq") && shown.code_masked, "{shown:?}");
+    let shown = classifier.mask("insert into t values ('zq', $$zq$$, 3)");
+    assert_eq!(shown.text, "insert into t values ('***', '***', 3)");
+    assert_eq!(classifier.secret_parameters("select $2, $13, $$a$$"), [2, 13]);
+    classifier.set_encoding("UTF8");
+    assert_eq!(classifier.label("select 'a'").class, C::Read);
+    // It may be changing just now.
+    classifier.set_backslashes(Backslashes::Unsure);
+    assert_eq!(classifier.label("select E'\u{e4}\\' ; DROP TABLE t; --'").class, C::Unknown);
+    assert!(!classifier.mask("alter role a password E'\u{e4}\\', 'zq'").text.contains("zq"));
+}
+
+/// Shapes go into the ledger, which keeps them for ever.
+#[test]
+fn a_shape_shows_the_name_of_a_setting_and_no_other_literal() {
+    for (sql, shape) in [
+        (
+            "SELECT set_config('x.a','1',true); CALL add_user('zqsecret')",
+            "select set_config('x.a', ?, true); call add_user(?)",
+        ),
+        (
+            "select set_config(name, 'zq', false) from pg_settings where name = 'a_setting'; select f('zq')",
+            "select set_config(name, ?, false) from pg_settings where name = 'a_setting'; select f(?)",
+        ),
+        (
+            "select set_config(name, 'zq', false) from pg_settings where name = 'a' or x = 'zq'",
+            "select set_config(name, ?, false) from pg_settings where name = ? or x = ?",
+        ),
+        (
+            "select set_config('zq' || 'zq', 'zq', true) where a = 'zq'",
+            "select set_config(? || ?, ?, true) where a = ?",
+        ),
+        ("select set_config(E'zq', 'zq', true)", "select set_config(?, ?, true)"),
+        ("select a ? 'zq'", "select a \\? ?"),
+    ] {
+        assert_eq!(label_of(sql).shape, shape, "{sql}");
+    }
+}
+
+/// Each of these was quadratic once: seconds and minutes where it is milliseconds.
+#[test]
+fn no_text_costs_more_than_its_length() {
+    for unit in [
+        "1..",
+        "+/**/",
+        "password ",
+        "password",
+        "passwd=",
+        "--x\n",
+        "'a'\n",
+        "E'\\''\n",
+        "$a$b",
+        "$a ",
+        "$",
+        "1e",
+        "0x",
+        "(into ",
+        "a(",
+        "://",
+        "://a:b@",
+        "/*",
+        "*/",
+        "U&",
+        "\\",
+        "set_config(",
+        "'pwd'",
+        "x'",
+        "\"",
+        "1a",
+        ".1",
+        "do '",
+        "password=",
+        "''",
+        "alter role a password ''x'' ",
+        "\n",
+        "-",
+        "$1$",
+        "e'\\",
+        "key ",
+        "select ",
+        "name=",
+        ";",
+        ",",
+    ] {
+        let raw = unit.repeat(48 * 1024 / unit.len());
+        for sql in [format!("select '{raw}'"), raw] {
+            let begun = std::time::Instant::now();
+            let mut classifier = Classifier::default();
+            let _label = classifier.label(&sql);
+            let label_took = begun.elapsed();
+            let _shown = classifier.mask(&sql);
+            let _numbers = (classifier.secret_parameters(&sql), touches_reading(&sql));
+            let took = begun.elapsed();
+            assert!(took.as_secs() < 4, "{:?} took {label_took:?}, {took:?}", &sql[..30]);
+        }
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_is_not_looked_into() {
+    for sql in [
+        ",".repeat(1024 * 1024),
+        format!("select '{}'", "password".repeat(128 * 1024)),
+        format!("select {} 'zq'", "a, ".repeat(128 * 1024)),
+    ] {
+        let begun = std::time::Instant::now();
+        let mut classifier = Classifier::default();
+        let label = classifier.label(&sql);
+        assert_eq!((label.class, label.risks.as_slice()), (C::Unknown, [Risk::NotParsed].as_slice()));
+        assert!(label.shape.len() <= MAX_SHAPE_BYTES + 3 && label.changes.is_empty());
+        let shown = classifier.mask(&sql);
+        assert!(!shown.text.contains("zq") && !shown.text.contains("password"));
+        assert_eq!(shown.code_masked, sql.contains('\''));
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    }
+}
+
+proptest! {
+    /// Nothing in a literal, comment or quoted name decides what a text is; nothing outside of one is overlooked.
+    #[test]
+    fn what_is_in_a_literal_is_no_statement(
+        before in "(select|insert into t values) ",
+        content in "(drop table x|;|--|/\\*|\\*/|\"|\\$\\$|''| |\n|1|U&|select|\\$1|\\\\\\\\){0,12}",
+        gap in "( |\n|\t)*\n(--[ a'\"]*\n|\n| )*",
+        more in "(''|;|--|/\\*|\"|\\$a\\$| |drop table y){0,6}",
+        form in 0..6_usize,
+    ) {
+        let literal = match form {
+            0 => format!("'{content}'"),
+            1 => format!("E'{content}'"),
+            2 => format!("$tag${content}$tag$"),
+            3 => format!("'{content}'{gap}'{more}'"),
+            4 => format!("E'{content}'{gap}'\\'{more}'"),
+            _ => format!("/* ' \" */ n'{content}'"),
+        };
+        let quiet = format!("{before}({literal})");
+        let label = label_of(&quiet);
+        let expected = match form {
+            4 => C::Unknown,
+            _ if before.starts_with("insert") => C::Write,
+            _ => C::Read,
+        };
+        prop_assert_eq!(label.class, expected, "{}", &quiet);
+        prop_assert_eq!(label.statements, 1, "{}", &quiet);
+        let loud = format!("{quiet}; drop table zq -- {more}");
+        let found: Vec<String> = label_of(&loud).changes.iter().map(Change::to_string).collect();
+        prop_assert!(found.contains(&"drop table zq".to_owned()), "{}: {:?}", &loud, found);
+        let secret = format!("alter role a password E'x'{gap}'y\\'zqsecret'; {quiet}");
+        prop_assert!(!mask::mask_secrets(&secret, false).contains("zqsecret"), "{}", &secret);
     }
 }
