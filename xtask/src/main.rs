@@ -24,7 +24,8 @@ cargo xtask COMMAND
                         play a whole emergency, unattended, and fail at the first step that fails
   demo --crash-sweep [--seed N] [--rounds N] [--only N] [--store sqlite|postgres]
                         play short emergencies while processes are killed, and check that nothing is lost
-  bench [ARGUMENTS]     measure, with optimisation
+  bench [core|store|control|verify|ssh|postgres …] [--json] [--quick]
+                        measure, with optimisation
   openapi               write docs/openapi.json anew
   man                   write the manual pages to target/man
 ";
