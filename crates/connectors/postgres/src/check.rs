@@ -49,6 +49,19 @@ pub async fn check(
         }
         Err(error) => return Ok(vec![finding(None, FindingLevel::Error, error.sentence())]),
     }
+    findings.push(match connector.reads_log(&at).await {
+        Ok(true) => {
+            finding(None, FindingLevel::Info, "logins are read from the server's log".to_owned())
+        }
+        Ok(false) => {
+            let say = "logins that no session explains are not looked for: the set-up was made without `--read-log`";
+            finding(None, FindingLevel::Info, say.to_owned())
+        }
+        Err(why) => {
+            let say = format!("the server's log cannot be read: {}", why.sentence());
+            finding(None, FindingLevel::Warning, say)
+        }
+    });
     let path = direct_path(inner, &at).await;
     if path.finding == Finding::Proven {
         findings.push(finding(None, FindingLevel::Info, path.detail.clone()));

@@ -16,6 +16,10 @@ const PIECES_MOST: usize = 16;
 /// Different logins that are kept of one grant.
 const KEPT_MOST: usize = 64;
 
+/// Whether the set-up has the function.
+const MAY_READ: &str =
+    "SELECT to_json(to_regprocedure('halligan.logins(text, bigint, text[])') IS NOT NULL)::text";
+
 /// Where the reading of a server's log stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
@@ -43,12 +47,24 @@ struct Login {
 }
 
 impl PostgresConnector {
+    /// Whether the set-up lets the log be read; an error if it does and it cannot be.
+    pub(crate) async fn reads_log(&self, at: &Address) -> Result<bool, ConnectorError> {
+        if !self.inner.servers.call::<bool>(at, "ask whether the log may be read", MAY_READ, &[]).await? {
+            return Ok(false);
+        }
+        let end = "SELECT halligan.logins(NULL, 0, '{}')::text";
+        let read: Read = self.inner.servers.call(at, "read logins from the log", end, &[]).await?;
+        if logged(&read.logged) {
+            Ok(true)
+        } else {
+            Err(ConnectorError::refused("it does not log logins (log_connections)"))
+        }
+    }
+
     /// Reads on, and writes what it found down for every grant that lives at this server.
     pub(crate) async fn read_logins(&self, at: &Address) -> Result<(), ConnectorError> {
         let inner = &self.inner;
-        let here =
-            "SELECT to_json(to_regprocedure('halligan.logins(text, bigint, text[])') IS NOT NULL)::text";
-        if !inner.servers.call::<bool>(at, "ask whether the log may be read", here, &[]).await? {
+        if !inner.servers.call::<bool>(at, "ask whether the log may be read", MAY_READ, &[]).await? {
             return Ok(());
         }
         let living: Vec<GrantId> = {

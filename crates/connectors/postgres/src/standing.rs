@@ -145,7 +145,11 @@ impl PostgresConnector {
         }
         let group = lease.target.account.as_str();
         match timeout(ASK_MOST, inner.prepared_roles(at)).await {
-            Ok(Ok(roles)) => slots.known = roles,
+            Ok(Ok(roles)) => {
+                slots.known = roles;
+                // What an ended grant held and nobody came round to give back.
+                slots = self.blocking(move |inner| inner.give_back_all(slots)).await?;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(system = %at.system, error = error.sentence(), "the standing roles are those that were seen last");
             }
@@ -291,6 +295,21 @@ impl Inner {
         let lease = self.site.held_lease(&state)?;
         let now = self.site.journal().now();
         Ok(state.tombstone.is_none() && lease.is_some_and(|lease| lease.deadline > now))
+    }
+
+    /// Frees each role whose grant has ended, whose last certificate is over, and that is as it was made. Blocks.
+    fn give_back_all(&self, mut slots: Slots) -> Result<Slots, ConnectorError> {
+        let now = self.site.journal().now();
+        for (login, holder) in slots.held.clone() {
+            let clean = slots
+                .known
+                .iter()
+                .any(|role| role.login == login && role.backends == 0 && role.dirt.is_empty());
+            if clean && holder.until.plus(REST) <= now && !self.lives(holder.grant)? {
+                slots.held.remove(&login);
+            }
+        }
+        Ok(slots)
     }
 
     /// What is about to be signed, in the grant's file and in the server's.

@@ -7,7 +7,7 @@ use halligan_connector_postgres::session_role;
 use halligan_core::catalog::CheckKind;
 use halligan_core::ids::GrantId;
 use halligan_core::proof::{Evidence, Finding};
-use halligan_session::Lease;
+use halligan_session::{Lease, NodeEvent};
 use halligan_testkit::postgres_target::PostgresTarget;
 
 use crate::world::{GRANT, World, all_proven, gateway, of, setup, sign};
@@ -137,6 +137,23 @@ async fn what_a_restored_backup_brings_back_is_ended_again() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     world.login(&alive, "orders").await.unwrap();
+    // And each is written down, with why.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut ended: Vec<(String, String)> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            NodeEvent::DatabaseUserEnded { user, reason, .. } => Some((user, reason)),
+            _ => None,
+        })
+        .collect();
+    ended.sort();
+    let mut why = [
+        (user.user.clone(), "its grant had ended".to_owned()),
+        (unheard, "its time was over, and its grant is not known here".to_owned()),
+    ];
+    why.sort();
+    assert_eq!(ended, why);
 }
 
 #[tokio::test]

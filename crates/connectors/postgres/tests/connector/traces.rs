@@ -252,6 +252,8 @@ async fn the_log_gives_nothing_but_logins_and_only_where_it_was_allowed() {
             Ok(rows) => assert_eq!(rows, ["[]"], "{file}"),
         }
     }
+    let said = crate::check::check(&world, vec![]).await;
+    assert!(said.iter().any(|one| one.say == "logins are read from the server's log"), "{said:?}");
     world.sql("SELECT 'a secret of somebody', 'connection authorized: user=postgres database=x'");
     let file = world.sql("SELECT pg_current_logfile()");
     let rows = account.query(&format!("SELECT halligan.logins('{file}', 0, '{{}}')")).await.unwrap();
