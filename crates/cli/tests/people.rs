@@ -102,7 +102,6 @@ impl Person {
 
     /// As the stock `openssl` reads it: whose it is, and of the key beside it, which is hers alone.
     fn has_a_client_certificate(&self) {
-        use std::os::unix::fs::PermissionsExt as _;
         let openssl = |arguments: &[&str]| {
             let output = Command::new("openssl").args(arguments).current_dir(&self.home).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
