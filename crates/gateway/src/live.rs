@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use halligan_core::catalog::{Durability, SystemKind};
+use halligan_core::catalog::{Durability, StatementClass, SystemKind};
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
 use halligan_core::time::{Span, Time};
 use halligan_link::{LiveSession, Request, Response};
@@ -197,10 +197,20 @@ impl Live {
         if writer.sync_due(0) { off_the_runtime(|| writer.sync()) } else { Ok(()) }
     }
 
+    fn sync(&self) -> Result<(), RecordingError> {
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.as_mut().map_or(Err(RecordingError::Poisoned), RecordingWriter::sync)
+    }
+
     fn record_now(&self, records: &[Record]) -> Result<(), Ended> {
         self.check()?;
-        if self.strict { off_the_runtime(|| self.write(records)) } else { self.write(records) }
-            .map_err(|error| self.lost(&error))?;
+        let synced = !self.strict && records.iter().any(changes_data);
+        let written = if self.strict || synced {
+            off_the_runtime(|| self.write(records).and_then(|()| if synced { self.sync() } else { Ok(()) }))
+        } else {
+            self.write(records)
+        };
+        written.map_err(|error| self.lost(&error))?;
         self.engine.metrics.records.fetch_add(records.len() as u64, Ordering::Relaxed);
         let boot = self.engine.clock.boot();
         self.last_moved.store(boot, Ordering::Relaxed);
@@ -506,6 +516,11 @@ impl SessionParts for Parts {
         self.0.released.cancel();
         self.0.cut(EndReason::ClientLeft);
     }
+}
+
+/// A statement that may change something is on the disk before its bytes go on, whatever the entitlement says (P1).
+fn changes_data(record: &Record) -> bool {
+    matches!(&record.kind, RecordKind::StatementBegin { class, .. } if class != StatementClass::Read.word())
 }
 
 /// Runs something that waits for the disk without holding up the other tasks of this worker, where there are others.

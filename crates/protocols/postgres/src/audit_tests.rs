@@ -1,6 +1,7 @@
 use super::*;
-use crate::codec::{Bind, CopyFormat, FromServerMessage as S, NotKept, ServerMessage};
-use FromClientMessage as C;
+use crate::codec::{
+    Bind, CopyFormat, FromClientMessage as C, FromServerMessage as S, NotKept, ServerMessage, Target,
+};
 
 fn audit(kept: Kept) -> Audit {
     Audit::new(AuditConfig {
@@ -350,4 +351,205 @@ fn what_is_remembered_has_a_bound() {
     (0..MAX_WAITING).for_each(|_| audit.client(&C::Sync, None, 0).unwrap());
     assert!(audit.is_full());
     let _ = NotKept;
+}
+
+fn error_of(code: &str, text: &str) -> S {
+    S::Error(ServerMessage {
+        severity: "ERROR".into(),
+        code: code.into(),
+        message: text.into(),
+        ..Default::default()
+    })
+}
+
+#[test]
+fn what_is_bound_is_on_record_and_judged_before_it_is_planned() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[parse("", "delete from t where a = $1")]);
+    let message = bind("", "", "1");
+    let runs = audit.runs(&message).unwrap();
+    assert!(runs.class() == StatementClass::Write && !runs.judged);
+    audit.client(&message, Some(runs), 10).unwrap();
+    assert_eq!(audit.lines(), ["#1 write delete from t where a = $1 [1]"]);
+    assert_eq!(audit.running(), Some(1), "planning can be cancelled");
+    // Executed: one statement, judged already.
+    assert!(audit.runs(&execute("")).unwrap().judged);
+    audit.clients(&[execute(""), C::Sync]);
+    audit.servers(&[S::ParseComplete, S::BindComplete, tag("DELETE 1"), READY]);
+    assert_eq!(audit.lines(), ["#1 done [DELETE 1] 1"]);
+    // Not executed.
+    audit.clients(&[bind("", "", "2"), C::Sync]);
+    audit.servers(&[S::BindComplete, READY]);
+    assert_eq!(audit.lines(), ["#2 write delete from t where a = $1 [2]", "#2 done [(bound, not executed)]"]);
+    // Planning failed: that is what its record says.
+    audit.clients(&[bind("", "", "3"), C::Sync]);
+    audit.servers(&[error("the rows of a table"), READY]);
+    assert_eq!(audit.lines()[1], "#3 failed: 42P01: the rows of a table []");
+    // Bound and replaced, bound and closed, bound and cut off.
+    audit.clients(&[
+        bind("p", "", "4"),
+        bind("p", "", "5"),
+        C::Close(Target::Portal(b("p"))),
+        bind("", "", "6"),
+    ]);
+    audit.servers(&[S::BindComplete, S::BindComplete, S::CloseComplete]);
+    audit.finish("gone", 25);
+    let ends: Vec<String> = audit.lines().into_iter().filter(|line| !line.contains("delete")).collect();
+    let bound = |number| format!("#{number} done [(bound, not executed)]");
+    assert_eq!(ends, [bound(4), bound(5), "#6 failed: gone []".to_owned()]);
+}
+
+#[test]
+fn a_name_that_the_server_would_cut_or_read_otherwise_is_refused() {
+    let long = "a".repeat(64);
+    for message in [parse(&long, "select 1"), bind("", &long, "1"), bind(&long, "", "1"), execute(&long)] {
+        let runs = audit(Kept::None).runs(&message);
+        assert_eq!(audit(Kept::None).client(&message, runs, 0), Err(AuditError::Name));
+    }
+    assert_eq!(audit(Kept::None).client(&parse("é", "select 1"), None, 0), Err(AuditError::Name));
+    assert_eq!(audit(Kept::None).client(&parse(&long[1..], "select 1"), None, 0), Ok(()));
+}
+
+#[test]
+fn an_error_of_a_query_behind_a_close_skips_nothing() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[parse("p", "select 1"), C::Sync]);
+    audit.servers(&[S::ParseComplete, READY]);
+    audit.clients(&[C::Close(Target::Statement(b("x"))), query("bad"), query("delete from t")]);
+    audit.servers(&[S::CloseComplete, error_of("42601", "bad"), READY]);
+    audit.lines();
+    audit.servers(&[tag("DELETE 2"), READY]);
+    assert_eq!(audit.lines(), ["#2 done [DELETE 2] 2"]);
+    audit.clients(&[C::Close(Target::Statement(b("p"))), parse("p", "drop table t"), C::Sync]);
+    audit.servers(&[S::CloseComplete, S::ParseComplete, READY]);
+    audit.clients(&[bind("", "p", "1")]);
+    assert_eq!(audit.lines(), ["#3 schema drop table t [1]"]);
+    // A description of what is not there, and a Query behind it that is skipped.
+    let mut audit = self::audit(Kept::None);
+    audit.clients(&[C::Describe(Target::Portal(b("nowhere"))), query("drop table t"), C::Sync]);
+    audit.servers(&[error_of("34000", "no portal"), READY]);
+    let lines = audit.lines();
+    assert!(lines[1].contains("failed") && audit.is_idle(), "{lines:?}");
+}
+
+#[test]
+fn a_name_of_a_batch_that_is_not_answered_is_not_guessed() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[parse("p", "delete from t"), C::Sync]);
+    audit.servers(&[S::ParseComplete, READY]);
+    audit.clients(&[parse("p", "select 1"), C::Sync]);
+    for message in [bind("", "p", "1"), parse("p", "select 2"), C::Describe(Target::Statement(b("p")))] {
+        assert!(audit.is_unsure(&message, None), "{message:?}");
+    }
+    assert!(!audit.is_unsure(&bind("", "other", "1"), None) && !audit.is_settled());
+    audit.servers(&[error_of("42P05", "p exists"), READY]);
+    assert!(audit.is_settled() && !audit.is_unsure(&bind("", "p", "1"), None));
+    audit.lines();
+    audit.clients(&[bind("", "p", "1"), execute(""), C::Sync]);
+    assert_eq!(audit.lines(), ["#1 write delete from t [1]"]);
+    // Pipelining with the unnamed statement waits for nothing.
+    audit.clients(&[parse("", "select 1"), bind("", "", "1"), execute(""), C::Sync]);
+    assert!(!audit.is_unsure(&parse("", "select 2"), None));
+    audit.clients(&[parse("", "select 2")]);
+    assert!(!audit.is_unsure(&bind("", "", "1"), None));
+}
+
+#[test]
+fn a_name_is_what_the_server_says_that_it_prepared() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[parse("p", "delete from t"), C::Sync]);
+    audit.servers(&[S::ParseComplete, READY]);
+    audit.clients(&[query("prepare p as select 1")]);
+    let execute = query("execute p");
+    let runs = audit.runs(&execute);
+    assert!(audit.is_unsure(&execute, runs.as_ref()));
+    audit.servers(&[error_of("42P05", "p exists"), READY]);
+    assert_eq!(audit.runs(&execute).unwrap().class(), StatementClass::Write);
+    // The server's own reading of other names is not guessed at.
+    for sql in ["execute U&\"\\0070\"", "execute \"é\"", &format!("execute {}", "p".repeat(64))] {
+        assert_eq!(audit.runs(&query(sql)).unwrap().class(), StatementClass::Unknown, "{sql}");
+    }
+    // What a text with more in it does to names is not followed.
+    for sql in
+        ["deallocate p; prepare p as drop table t", "do 'begin execute ''prepare p as drop table t''; end'"]
+    {
+        audit.clients(&[query(sql)]);
+        audit.servers(&[tag("DO"), READY]);
+        assert_eq!(audit.runs(&execute).unwrap().class(), StatementClass::Unknown, "{sql}");
+        audit.clients(&[C::Close(Target::Statement(b("p"))), parse("p", "delete from t"), C::Sync]);
+        audit.servers(&[S::CloseComplete, S::ParseComplete, READY]);
+    }
+    audit.clients(&[query("select 'please prepare this'")]);
+    assert_eq!(audit.runs(&execute).unwrap().class(), StatementClass::Write);
+}
+
+#[test]
+fn an_answer_too_many_ends_no_statement() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[query("copy t from stdin")]);
+    audit.servers(&[S::CopyIn(CopyFormat::Text)]);
+    audit.from_client().copy(b"abc");
+    audit.clients(&[C::CopyDone, C::Sync]);
+    audit.from_client().copy(b"stray");
+    audit.clients(&[C::Sync]);
+    let secret = query("copy secret to stdout");
+    assert!(audit.is_unsure(&secret, None), "nothing is sent behind a COPY that may read it");
+    audit.servers(&[tag("COPY 1"), READY, READY, READY]);
+    audit.lines();
+    assert!(audit.is_idle() && !audit.is_adrift());
+    audit.clients(&[secret]);
+    audit.servers(&[S::CopyOut(CopyFormat::Text)]);
+    audit.from_server().copy(b"abc");
+    audit.servers(&[S::CopyDone, tag("COPY 1"), READY]);
+    assert_eq!(
+        audit.lines()[1..],
+        ["download COPY secret", "end COPY secret 3 ba7816bf done", "#2 done [COPY 1] 1"]
+    );
+    // One that fails may have swallowed the Sync or not: only an answer to a question of ours tells.
+    audit.clients(&[parse("", "copy t from stdin"), bind("", "", "1"), execute(""), C::Sync]);
+    audit.servers(&[S::ParseComplete, S::BindComplete, S::CopyIn(CopyFormat::Text), error("a trigger")]);
+    assert!(audit.is_adrift() && audit.is_idle());
+    audit.clients(&[C::CopyDone, C::Sync]);
+    audit.servers(&[READY, READY]);
+    assert!(audit.is_idle(), "nothing is owed that nobody can count");
+    audit.found();
+    audit.lines();
+    audit.clients(&[query("select 1")]);
+    audit.servers(&[tag("SELECT 1"), READY]);
+    assert_eq!(audit.lines(), ["#4 read select 1", "#4 done [SELECT 1] 1"]);
+}
+
+#[test]
+fn what_is_in_flight_and_what_is_pinned_has_a_bound() {
+    let mut audit = audit(Kept::None);
+    let long = format!("select '{}'", "x".repeat(4 << 20));
+    let mut sent = 0;
+    while !audit.is_full() {
+        audit.clients(&[parse("", &long)]);
+        sent += 1;
+    }
+    assert!(sent <= 5, "{sent}");
+    (0..sent).for_each(|_| audit.servers(&[S::ParseComplete]));
+    assert!(!audit.is_full());
+    // Portals pin their statements, closed or not.
+    let error = (0..100).find_map(|number| {
+        let name = format!("p{number}");
+        let messages = [parse("s", &long), bind(&name, "s", "1"), C::Close(Target::Statement(b("s")))];
+        let error = messages.iter().find_map(|message| audit.client(message, None, 0).err());
+        audit.servers(&[S::ParseComplete, S::BindComplete, S::CloseComplete]);
+        error
+    });
+    assert!(matches!(error, Some(AuditError::TooManyNames { .. })));
+}
+
+#[test]
+fn cursors_and_portals_share_their_names() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[query("begin")]);
+    audit.servers(&[tag("BEGIN"), OPEN]);
+    audit.clients(&[parse("", "select 1"), bind("c", "", "1"), C::Sync]);
+    audit.servers(&[S::ParseComplete, S::BindComplete, OPEN]);
+    audit.clients(&[query("close c"), query("declare c cursor for select x from t")]);
+    audit.servers(&[tag("CLOSE CURSOR"), OPEN, tag("DECLARE CURSOR"), OPEN]);
+    assert_eq!(audit.runs(&execute("c")).unwrap().class(), StatementClass::Unknown);
 }

@@ -49,7 +49,8 @@ pub struct Label {
 /// Labels texts, and remembers the shapes it has seen.
 #[derive(Debug, Default)]
 pub struct Classifier {
-    seen: HashMap<String, Arc<Label>>,
+    /// By how backslashes were read.
+    seen: HashMap<Backslashes, HashMap<String, Arc<Label>>>,
     backslashes: Backslashes,
     /// In the client's encoding a backslash may be half of a character.
     unsafe_encoding: bool,
@@ -59,11 +60,7 @@ impl Classifier {
     /// As the server tells it (ParameterStatus `standard_conforming_strings`), or [`Backslashes::Unsure`] from a text
     /// that [`touches_reading`] on, until the server is ready for the next.
     pub fn set_backslashes(&mut self, backslashes: impl Into<Backslashes>) {
-        let backslashes = backslashes.into();
-        if self.backslashes != backslashes {
-            self.seen.clear();
-        }
-        self.backslashes = backslashes;
+        self.backslashes = backslashes.into();
     }
 
     /// Whether a backslash is known to hide a quote in plain literals.
@@ -108,16 +105,17 @@ impl Classifier {
         }
         let tokens: Vec<Token<'_>> = tokens(sql, self.backslashes()).collect();
         let shape = shape::shape(&tokens, self.backslashes);
-        if let Some(known) = self.seen.get(&shape) {
+        let seen = self.seen.entry(self.backslashes).or_default();
+        if let Some(known) = seen.get(&shape) {
             return Arc::clone(known);
         }
         let keep = shape.len() <= MAX_SHAPE_BYTES;
         let label = Arc::new(label(&tokens, shape, self.backslashes));
         if keep {
-            if self.seen.len() >= MAX_SHAPES {
-                self.seen.clear();
+            if seen.len() >= MAX_SHAPES {
+                seen.clear();
             }
-            self.seen.insert(label.shape.clone(), Arc::clone(&label));
+            seen.insert(label.shape.clone(), Arc::clone(&label));
         }
         label
     }

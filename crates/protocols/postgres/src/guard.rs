@@ -67,6 +67,22 @@ pub(crate) fn judge(may: &PostgresCapabilities, message: &FromClientMessage, run
     }
 }
 
+/// A statement's values, for a second person.
+#[derive(Debug)]
+pub(crate) enum Values {
+    None,
+    All(String),
+    /// One is a secret, or too long.
+    NotShown,
+}
+
+fn cannot_be_judged(class: impl std::fmt::Display) -> Reason {
+    Reason::denied(format!(
+        "Halligan: statements of the class \"{class}\" wait for a second person, and a part of this one is a secret or \
+         too long to be shown, so nobody can judge it. Send it without."
+    ))
+}
+
 /// Statements that were replaced and whose error has not come back.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -74,6 +90,7 @@ pub(crate) struct Refused {
     mark: String,
     count: u64,
     waiting: VecDeque<(u64, Reason)>,
+    probe: Option<u64>,
 }
 
 impl Refused {
@@ -81,7 +98,7 @@ impl Refused {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let mark = format!("halligan_refused_{}_", hex::encode(random));
-        Ok(Self { mark, count: 0, waiting: VecDeque::new() })
+        Ok(Self { mark, count: 0, waiting: VecDeque::new(), probe: None })
     }
 
     /// Appends what goes to the server in place of `message`.
@@ -90,11 +107,33 @@ impl Refused {
         let sql = format!("{}{}", self.mark, self.count);
         self.waiting.push_back((self.count, reason));
         match message {
-            FromClientMessage::Execute { .. } => parse(out, &self.mark, &sql),
+            FromClientMessage::Bind(_) | FromClientMessage::Execute { .. } => parse(out, &self.mark, &sql),
             _ => {
                 Writer(out).query(&sql);
             }
         }
+    }
+
+    /// Appends a question that nothing but an error of its own answers.
+    pub(crate) fn probe(&mut self, out: &mut BytesMut) {
+        self.count += 1;
+        let sql = format!("{}{}", self.mark, self.count);
+        self.probe = Some(self.count);
+        Writer(out).query(&sql);
+    }
+
+    /// Whether this error answers the question.
+    pub(crate) fn is_probed(&mut self, error: &ServerMessage) -> bool {
+        let answers = self.probe.is_some() && self.number(error) == self.probe;
+        if answers {
+            self.probe = None;
+        }
+        answers
+    }
+
+    fn number(&self, error: &ServerMessage) -> Option<u64> {
+        let (_, behind) = error.message.split_once(&self.mark)?;
+        behind.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
     }
 
     /// What a client is told in place of this error, if it is that of a replacement.
@@ -102,8 +141,7 @@ impl Refused {
         if self.waiting.is_empty() || error.code != SYNTAX_ERROR {
             return None;
         }
-        let (_, behind) = error.message.split_once(&self.mark)?;
-        let number: u64 = behind.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()?;
+        let number = self.number(error)?;
         // Those before it were skipped.
         while let Some((waiting, reason)) = self.waiting.pop_front() {
             if waiting == number {
@@ -136,6 +174,7 @@ impl Conversation {
     pub(crate) async fn second_person(
         &self,
         runs: &Runs,
+        values: Values,
         in_transaction: bool,
         behind: &mut BytesMut,
         client: &mut (impl AsyncRead + Unpin),
@@ -151,12 +190,15 @@ impl Conversation {
                 ))));
             }
         };
-        let question = Question {
-            class,
-            text: runs.text.to_string(),
-            parameters: runs.parameters.as_deref().map(str::to_owned),
-            limit,
+        let parameters = match values {
+            Values::None => None,
+            Values::All(values) => Some(values),
+            Values::NotShown => return Ok(Some(cannot_be_judged(class))),
         };
+        if runs.statement.hides_code {
+            return Ok(Some(cannot_be_judged(class)));
+        }
+        let question = Question { class, text: runs.text().to_string(), parameters, limit };
         self.tell(&waits(class, limit));
         let asked = self.session().ask(question);
         tokio::pin!(asked);

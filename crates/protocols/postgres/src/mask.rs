@@ -11,7 +11,7 @@ use code::Code;
 use literal::Form;
 pub(crate) use literal::goes_on;
 
-use crate::classify::{Backslashes, MAX_READ_BYTES};
+use crate::classify::Backslashes;
 use crate::lexer::{Token, TokenKind, tokens};
 
 /// What stands in place of a secret.
@@ -52,6 +52,8 @@ const SECRET_PARTS: &[&str] = &["password", "passwd", "pwd", "passphrase", "secr
 
 /// A literal without any of these has no secret within.
 const HINTS: &[&str] = &["pass", "pwd", "secret", "token", "key", "crypt", "digest", "hmac", "://"];
+/// Longest text that is looked into.
+const MAX_LOOKED_INTO_BYTES: usize = 16 * 1024 * 1024;
 /// Statements in literals in statements: no deeper.
 const MAX_DEPTH: u8 = 3;
 
@@ -73,11 +75,11 @@ pub fn masks_code(sql: &str, backslashes: impl Into<Backslashes>) -> bool {
     mask(sql, backslashes).code_masked
 }
 
-/// As [`mask_secrets`], and tells whether code was hidden. In a text of more than 256 KiB every literal is masked.
+/// As [`mask_secrets`], and tells whether code was hidden. In a text of more than 16 MiB every literal is masked.
 pub fn mask(sql: &str, backslashes: impl Into<Backslashes>) -> Masked<'_> {
     let backslashes = backslashes.into();
     let unsure = backslashes == Backslashes::Unsure && sql.contains('\\');
-    if sql.len() > MAX_READ_BYTES {
+    if sql.len() > MAX_LOOKED_INTO_BYTES {
         return if unsure {
             mask_unreadable(sql)
         } else {

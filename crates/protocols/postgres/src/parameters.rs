@@ -96,6 +96,15 @@ pub fn to_json(bind: &Bind, types: &[u32], secret: &[usize]) -> String {
     Value::Array(values).to_string()
 }
 
+/// All values of a Bind as a JSON array, each whole. None if one is too long for that.
+pub fn whole(bind: &Bind, types: &[u32]) -> Option<String> {
+    let text = to_json(bind, types, &[]);
+    let values: Vec<Value> = serde_json::from_str(&text).ok()?;
+    // What is cut stands as an object; no value does.
+    let all = values.len() == bind.parameters.len() && !values.iter().any(Value::is_object);
+    all.then_some(text)
+}
+
 /// Over length (8 bytes, big-endian; all ones for NULL) and bytes of each.
 fn digest_of(values: &[Option<bytes::Bytes>]) -> String {
     let mut hash = Sha256::new();
@@ -107,7 +116,8 @@ fn digest_of(values: &[Option<bytes::Bytes>]) -> String {
 }
 
 fn from_text(type_oid: u32, bytes: &[u8]) -> Value {
-    let Ok(text) = std::str::from_utf8(bytes) else { return texted(&String::from_utf8_lossy(bytes)) };
+    // In another encoding: as bytes, which nothing else looks like.
+    let Ok(text) = std::str::from_utf8(bytes) else { return json!([hexed(bytes)]) };
     // A number stands as one where it reads the same again.
     match type_oid {
         oid::BOOL => match text {

@@ -17,7 +17,7 @@ use crate::audit::{Audit, AuditConfig, AuditError, Runs};
 use crate::codec::{
     ClientScanner, CodecError, FromClientMessage, FromServerMessage, Piece, ServerMessage, ServerScanner,
 };
-use crate::guard::{self, Refused, Verdict, in_our_words};
+use crate::guard::{self, Refused, Values, Verdict, in_our_words};
 use crate::recorder::Recorder;
 use crate::upstream::Cancel;
 
@@ -82,6 +82,8 @@ struct State {
     /// So was an Execute.
     executed: bool,
     held: bool,
+    /// The question of ours is being answered: its ReadyForQuery is for us.
+    probed: bool,
 }
 
 /// What a client's bytes led to.
@@ -90,11 +92,11 @@ enum Took {
     /// Too much waits for the server.
     Full,
     /// This one waits for a second person.
-    Held {
-        message: FromClientMessage,
-        raw: Bytes,
-        runs: Box<Runs>,
-    },
+    Held(FromClientMessage, Bytes),
+    /// What this one means depends on what the server has not answered yet.
+    Unsure(FromClientMessage, Bytes),
+    /// What the server says next belongs to nothing that is known.
+    Adrift(FromClientMessage, Bytes),
     Left,
 }
 
@@ -140,6 +142,7 @@ impl Conversation {
             batch: false,
             executed: false,
             held: false,
+            probed: false,
         };
         Ok(Self {
             may: session.lease().postgres.clone(),
@@ -249,21 +252,38 @@ impl Conversation {
                 Ok(0) | Err(_) => return Err(Stop::ClientLeft),
                 Ok(bytes) => gait.moved(bytes),
             }
+            let mut took = self.take_up(&mut scanner, &mut buffer, &mut out)?;
             loop {
-                let took = self.take_up(&mut scanner, &mut buffer, &mut out)?;
-                if matches!(took, Took::Full | Took::Held { .. }) && self.lock().batch {
+                if !matches!(took, Took::All | Took::Left) && self.lock().batch {
                     guard::flush(&mut out);
                 }
                 send(to, &mut out, gait.0).await.map_err(|_| Stop::TargetLeft)?;
-                match took {
+                let next = match took {
                     Took::All => break,
                     Took::Left => return Err(Stop::ClientLeft),
-                    Took::Full => self.until(|audit| !audit.is_full()).await,
-                    Took::Held { message, raw, runs } => {
-                        self.until(Audit::is_settled).await;
-                        self.held(&message, &raw, *runs, &mut buffer, from, &mut out).await?;
+                    Took::Full => {
+                        self.until(|audit| !audit.is_full()).await;
+                        None
                     }
-                }
+                    Took::Unsure(message, raw) => {
+                        self.until(Audit::is_settled).await;
+                        self.take_one(message, raw, &mut out)?
+                    }
+                    Took::Adrift(message, raw) => {
+                        self.lock().refused.probe(&mut out);
+                        send(to, &mut out, gait.0).await.map_err(|_| Stop::TargetLeft)?;
+                        self.until(|audit| !audit.is_adrift()).await;
+                        self.take_one(message, raw, &mut out)?
+                    }
+                    Took::Held(message, raw) => {
+                        self.until(Audit::is_settled).await;
+                        self.held(&message, &raw, &mut buffer, from, &mut out).await?
+                    }
+                };
+                took = match next {
+                    Some(took) => took,
+                    None => self.take_up(&mut scanner, &mut buffer, &mut out)?,
+                };
             }
         }
     }
@@ -299,24 +319,8 @@ impl Conversation {
                 None => break Took::All,
                 Some(Piece::Pass(bytes)) => out.extend_from_slice(&bytes),
                 Some(Piece::Message { message, raw }) => {
-                    let runs = state.audit.runs(&message);
-                    let verdict =
-                        runs.as_ref().map_or(Verdict::Pass, |runs| guard::judge(&self.may, &message, runs));
-                    match (verdict, runs) {
-                        (Verdict::Ask, Some(runs)) => {
-                            state.held = true;
-                            break Took::Held { message, raw, runs: Box::new(runs) };
-                        }
-                        (Verdict::Refuse(reason), Some(runs)) => {
-                            refuse(state, &message, runs, reason, at, out);
-                        }
-                        (_, runs) => {
-                            pass(state, &message, runs, at)?;
-                            out.extend_from_slice(&raw);
-                            if message == FromClientMessage::Terminate {
-                                break Took::Left;
-                            }
-                        }
+                    if let Some(took) = self.take(state, message, raw, false, at, out)? {
+                        break took;
                     }
                 }
             }
@@ -325,20 +329,91 @@ impl Conversation {
         Ok(took)
     }
 
+    /// A message whose meaning is sure by now. As [`Self::take_up`]; none if there is nothing to wait for.
+    fn take_one(
+        &self,
+        message: FromClientMessage,
+        raw: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<Option<Took>, Stop> {
+        let at = self.session.since_start();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let took = self.take(state, message, raw, true, at, out)?;
+        self.recorder.write(state.audit.records(), at)?;
+        Ok(took)
+    }
+
+    fn take(
+        &self,
+        state: &mut State,
+        message: FromClientMessage,
+        raw: Bytes,
+        sure: bool,
+        at: u64,
+        out: &mut BytesMut,
+    ) -> Result<Option<Took>, Stop> {
+        use FromClientMessage as M;
+        let copies_on = matches!(message, M::Sync | M::CopyDone | M::CopyFail { .. } | M::Terminate);
+        if state.audit.is_adrift() && !copies_on {
+            return Ok(Some(Took::Adrift(message, raw)));
+        }
+        let runs = state.audit.runs(&message);
+        if !sure && state.audit.is_unsure(&message, runs.as_ref()) {
+            return Ok(Some(Took::Unsure(message, raw)));
+        }
+        let verdict = match &runs {
+            Some(runs) if !runs.judged => guard::judge(&self.may, &message, runs),
+            _ => Verdict::Pass,
+        };
+        match (verdict, runs) {
+            (Verdict::Ask, Some(_)) => {
+                state.held = true;
+                return Ok(Some(Took::Held(message, raw)));
+            }
+            (Verdict::Refuse(reason), Some(runs)) => refuse(state, &message, runs, reason, at, out),
+            (_, runs) => {
+                pass(state, &message, runs, at)?;
+                out.extend_from_slice(&raw);
+                if message == M::Terminate {
+                    return Ok(Some(Took::Left));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The server has answered all before it: what it means now is what it will mean.
     async fn held(
         &self,
         message: &FromClientMessage,
-        raw: &[u8],
-        runs: Runs,
+        raw: &Bytes,
         behind: &mut BytesMut,
         client: &mut (impl AsyncRead + Unpin),
         out: &mut BytesMut,
-    ) -> Result<(), Stop> {
-        let in_transaction = {
-            let state = self.lock();
-            guard::in_transaction(state.audit.transaction(), state.executed)
+    ) -> Result<Option<Took>, Stop> {
+        let (runs, values, in_transaction) = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            let runs = state.audit.runs(message);
+            let Some(runs) =
+                runs.filter(|runs| matches!(guard::judge(&self.may, message, runs), Verdict::Ask))
+            else {
+                state.held = false;
+                let at = self.session.since_start();
+                let took = self.take(state, message.clone(), raw.clone(), true, at, out)?;
+                self.recorder.write(state.audit.records(), at)?;
+                return Ok(took);
+            };
+            let values = match message {
+                FromClientMessage::Bind(bind) if !bind.parameters.is_empty() => {
+                    state.audit.values_to_show(bind, &runs).map_or(Values::NotShown, Values::All)
+                }
+                _ => Values::None,
+            };
+            (runs, values, guard::in_transaction(state.audit.transaction(), state.executed))
         };
-        let answer = self.second_person(&runs, in_transaction, behind, client).await;
+        let answer = self.second_person(&runs, values, in_transaction, behind, client).await;
         let at = self.session.since_start();
         let mut state = self.lock();
         let state = &mut *state;
@@ -351,7 +426,7 @@ impl Conversation {
             Some(reason) => refuse(state, message, runs, reason, at, out),
         }
         self.recorder.write(state.audit.records(), at)?;
-        Ok(())
+        Ok(None)
     }
 
     /// From the server to the client.
@@ -416,6 +491,16 @@ impl Conversation {
             match piece {
                 None => break,
                 Some(Piece::Pass(bytes)) => out.extend_from_slice(&bytes),
+                Some(Piece::Message { message: FromServerMessage::Error(error), .. })
+                    if state.refused.is_probed(&error) =>
+                {
+                    state.probed = true;
+                }
+                Some(Piece::Message { message: FromServerMessage::ReadyForQuery(_), .. })
+                    if std::mem::take(&mut state.probed) =>
+                {
+                    state.audit.found();
+                }
                 Some(Piece::Message { message: FromServerMessage::Error(error), raw }) => {
                     match state.refused.answer(&error) {
                         Some(reason) => {

@@ -56,10 +56,12 @@ impl Socket {
         !self.ahead.is_empty()
     }
 
-    /// What was read too far, to be read again. Nothing else may be waiting.
+    /// What was read too far, to be read again, before what is waiting already.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
-        debug_assert!(self.ahead.is_empty());
-        self.ahead = bytes;
+        self.ahead = match self.ahead.is_empty() {
+            true => bytes,
+            false => [bytes, std::mem::take(&mut self.ahead)].concat().into(),
+        };
     }
 }
 

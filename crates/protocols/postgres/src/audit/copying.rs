@@ -4,7 +4,7 @@ use halligan_recording::Direction;
 use sha2::{Digest as _, Sha256};
 
 use super::Audit;
-use super::queue::Expected;
+use super::queue::Owed;
 use crate::codec::Passing;
 use crate::lexer::{TokenKind, tokens};
 
@@ -46,8 +46,8 @@ pub fn path(text: &str, backslashes: bool) -> String {
     path
 }
 
-fn copies_in(expected: &mut Expected) -> Option<&mut Copying> {
-    expected.running_mut()?.copy.as_mut().filter(|copy| copy.direction == Direction::Upload)
+fn copies_in(owed: &mut Owed) -> Option<&mut Copying> {
+    owed.what.running_mut()?.copy.as_mut().filter(|copy| copy.direction == Direction::Upload)
 }
 
 pub struct FromClient<'a>(pub &'a mut Audit);
@@ -55,14 +55,11 @@ pub struct FromClient<'a>(pub &'a mut Audit);
 impl Passing for FromClient<'_> {
     fn copy(&mut self, data: &[u8]) {
         let audit = &mut *self.0;
-        if !std::mem::replace(&mut audit.copying_in, true) {
-            // What was sent before this went to the COPY, if there is one: see `server`.
-            audit.waiting.push_back(Expected::CopyMark);
-        }
-        match audit.waiting.iter_mut().find_map(copies_in) {
-            Some(copy) => copy.take(data),
-            // The server has not said yet that it copies: counted when it does.
-            None => audit.early.take(data),
+        if let Some(copy) = audit.waiting.iter_mut().find_map(copies_in) {
+            copy.take(data);
+        } else if audit.may_copy_in() {
+            // The server has not said yet that it copies: counted when it does. Other data it ignores.
+            audit.early.take(data);
         }
     }
 }
@@ -71,7 +68,7 @@ pub struct FromServer<'a>(pub &'a mut Audit);
 
 impl FromServer<'_> {
     fn count(&mut self, rows: u64) {
-        if let Some(running) = self.0.waiting.iter_mut().find_map(Expected::running_mut) {
+        if let Some(running) = self.0.waiting.iter_mut().find_map(|owed| owed.what.running_mut()) {
             running.seen += rows;
         }
     }
@@ -89,7 +86,7 @@ impl Passing for FromServer<'_> {
     }
 
     fn copy(&mut self, data: &[u8]) {
-        let running = self.0.waiting.iter_mut().find_map(Expected::running_mut);
+        let running = self.0.waiting.iter_mut().find_map(|owed| owed.what.running_mut());
         if let Some(copy) = running.and_then(|running| running.copy.as_mut()) {
             copy.take(data);
         }

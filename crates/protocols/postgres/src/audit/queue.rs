@@ -6,6 +6,7 @@ use bytes::Bytes;
 use halligan_recording::Outcome;
 
 use super::Runs;
+use super::budget::Pin;
 use super::copying::Copying;
 use super::names::{Portal, Prepared};
 use crate::codec::rows_of_tag;
@@ -13,7 +14,17 @@ use crate::codec::rows_of_tag;
 /// Longest joined tags of a Query with several statements, in bytes.
 const MAX_TAGS_BYTES: usize = 4096;
 
-/// One answer that is owed.
+/// One answer that is owed. Each takes from what may be in flight.
+#[derive(Debug)]
+pub struct Owed {
+    pub what: Expected,
+    /// Its batch: how many Syncs and Queries were sent before it.
+    pub batch: u64,
+    pub _pin: Pin,
+    /// It may copy in, and counts as one that does.
+    pub _copies: Option<Pin>,
+}
+
 #[derive(Debug)]
 pub enum Expected {
     Parse {
@@ -29,9 +40,15 @@ pub enum Expected {
     Describe {
         statement: Option<Arc<Prepared>>,
     },
+    /// A portal's rows are to be described, or the rest of a statement's description is to come.
+    DescribeRows,
     CloseStatement {
         name: Bytes,
         before: Option<Arc<Prepared>>,
+    },
+    ClosePortal {
+        name: Bytes,
+        before: Option<Arc<Portal>>,
     },
     Execute(Box<Running>),
     Query(Box<Running>),
@@ -39,8 +56,8 @@ pub enum Expected {
     Sync,
     /// What stands in place of a whole Query that was refused: an error and a ReadyForQuery are owed, unless it is skipped.
     Refused,
-    /// No answer is owed: here COPY data of the client's passed.
-    CopyMark,
+    /// No answer is owed: here the client ended its COPY data.
+    CopyEnd,
 }
 
 impl Expected {
@@ -62,6 +79,14 @@ impl Expected {
         match self {
             Self::Execute(running) | Self::Query(running) | Self::Call(running) => Some(*running),
             _ => None,
+        }
+    }
+
+    /// The statement that the server is at when it is at this: to bind one is to plan it, which can run code.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Bind { now, .. } => now.run().as_ref().map(|running| running.number),
+            other => other.running().map(|running| running.number),
         }
     }
 }
@@ -107,5 +132,10 @@ impl Running {
             Some(reason) => Outcome::Failed { reason },
             None => Outcome::Done,
         }
+    }
+
+    /// May take data from the client.
+    pub fn may_copy_in(&self) -> bool {
+        self.runs.label.changes.iter().any(|change| change.verb == "copy")
     }
 }

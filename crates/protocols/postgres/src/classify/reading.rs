@@ -3,7 +3,7 @@
 use crate::lexer::{Token, TokenKind, tokens};
 
 /// How the server reads a backslash in a plain literal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Backslashes {
     /// As any other character (`standard_conforming_strings` is on).
     #[default]

@@ -443,15 +443,16 @@ fn a_text_that_is_too_long_is_not_looked_into() {
         ",".repeat(1024 * 1024),
         format!("select '{}'", "password".repeat(128 * 1024)),
         format!("select {} 'zq'", "a, ".repeat(128 * 1024)),
+        format!("select {} 1; alter role r password 'zqsecret'", "a, ".repeat(128 * 1024)),
     ] {
         let begun = std::time::Instant::now();
         let mut classifier = Classifier::default();
         let label = classifier.label(&sql);
         assert_eq!((label.class, label.risks.as_slice()), (C::Unknown, [Risk::NotParsed].as_slice()));
         assert!(label.shape.len() <= MAX_SHAPE_BYTES + 3 && label.changes.is_empty());
-        let shown = classifier.mask(&sql);
-        assert!(!shown.text.contains("zq") && !shown.text.contains("password"));
-        assert_eq!(shown.code_masked, sql.contains('\''));
+        // What was said is on record whole, but for its secrets.
+        let shown = classifier.mask(&sql).text;
+        assert!(!shown.contains("zqsecret") && shown.contains("'zq'") == sql.contains("'zq'"));
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 }

@@ -115,6 +115,9 @@ pub enum FromServerMessage {
     CopyBoth,
     CopyDone,
     FunctionCallResponse,
+    /// A Describe found that there are no rows.
+    NoData,
+    CloseComplete,
 }
 
 impl Flow for FromServer {
@@ -129,13 +132,13 @@ impl Flow for FromServer {
             b'T' if !authenticating => Some(Rule::Read { limit, cut: true }),
             b'R' | b'K' | b'S' | b'v' | b'Z' => Some(Rule::Read { limit, cut: false }),
             _ if authenticating => None,
-            b'C' | b'I' | b's' | b'1' | b'2' | b'G' | b'H' | b'W' | b'c' => {
+            b'C' | b'I' | b's' | b'1' | b'2' | b'3' | b'n' | b'G' | b'H' | b'W' | b'c' => {
                 Some(Rule::Read { limit, cut: false })
             }
             b't' => Some(Rule::Read { limit, cut: false }),
             b'V' => Some(Rule::Read { limit: 0, cut: true }),
-            // NoData, CloseComplete, NotificationResponse.
-            b'n' | b'3' | b'A' => Some(Rule::Pass),
+            // NotificationResponse.
+            b'A' => Some(Rule::Pass),
             _ => None,
         }
     }
@@ -192,6 +195,8 @@ impl Flow for FromServer {
                 }
             }
             b'c' => M::CopyDone,
+            b'n' => M::NoData,
+            b'3' => M::CloseComplete,
             b'V' => M::FunctionCallResponse,
             _ => return Err(body.wrong("it is not read")),
         };

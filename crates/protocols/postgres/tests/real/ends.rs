@@ -157,8 +157,7 @@ async fn a_gateway_that_stops_says_so() {
 async fn a_statement_that_is_cut_off_has_its_end_on_record() {
     let world = World::new().await;
     // Two small ones: the server makes a whole series before it gives the first row of it.
-    let copy =
-        "COPY (SELECT repeat('x', 100) FROM generate_series(1, 50000), generate_series(1, 50000)) TO STDOUT";
+    let copy = "COPY (SELECT repeat('x', 100) FROM generate_series(1, 50000) AS a, generate_series(1, 50000) AS b) TO STDOUT";
     for (statement, how) in
         [("SELECT pg_sleep(60)", "killed"), (copy, "killed"), ("SELECT pg_sleep(61)", "the client is gone")]
     {
