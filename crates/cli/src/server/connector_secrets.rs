@@ -61,7 +61,7 @@ pub fn postgres(config: &Config, folder: &std::path::Path) -> anyhow::Result<Pos
 /// Keeps what standard input holds.
 pub fn set_secret(config: &Config, name: &str) -> anyhow::Result<()> {
     let of_system = name.strip_prefix(POSTGRES_SECRET).and_then(|rest| rest.strip_prefix('-'));
-    if name != POSTGRES_SECRET && !of_system.is_some_and(|system| system.parse::<Name>().is_ok()) {
+    if name != POSTGRES_SECRET && of_system.is_none_or(|system| system.parse::<Name>().is_err()) {
         bail!(
             "no connector asks for a secret `{name}`: write {POSTGRES_SECRET}, or {POSTGRES_SECRET}-SYSTEM for one server"
         );

@@ -187,12 +187,13 @@ impl Secrets {
                 }
                 context.named = false;
                 continue;
-            } else if bare && token.text.starts_with("//") {
-                if let Some((from, to)) = password_in_url(sql, token.at + 2) {
-                    let code = sql.get(from..to).is_some_and(|hidden| hidden.contains([';', '(', ')']));
-                    found.hide(from, to, code);
-                    done = to;
-                }
+            } else if bare
+                && token.text.starts_with("//")
+                && let Some((from, to)) = password_in_url(sql, token.at + 2)
+            {
+                let code = sql.get(from..to).is_some_and(|hidden| hidden.contains([';', '(', ')']));
+                found.hide(from, to, code);
+                done = to;
             }
             context.take(&token, bare);
         }
