@@ -232,3 +232,43 @@ async fn a_client_that_goes_on_copying_in_is_told_and_its_socket_closes() {
     let end = |record: &RecordKind| matches!(record, RecordKind::TransferEnd { bytes, outcome: Outcome::Failed { .. }, .. } if *bytes > 0);
     assert!(records.iter().any(end), "{records:#?}");
 }
+
+/// The server may have swallowed the Sync behind such a COPY or not: what comes next is on record as what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_copy_that_failed_every_answer_is_matched_again() {
+    let world = World::new().await;
+    world.sql("CREATE TABLE numbers (n BIGINT)").await.unwrap();
+    let mut raw = Raw::ready(&world, Version::V3_0).await;
+    let mut out = BytesMut::new();
+    parse(&mut out, "", "COPY numbers FROM STDIN");
+    put(&mut out, b'B', b"\0\0\0\0\0\0\0\0");
+    execute(&mut out);
+    sync(&mut out);
+    raw.send(&out).await;
+    assert_eq!(raw.until(b'G').await.0, "12G");
+    out.clear();
+    put(&mut out, b'd', b"no number\n");
+    put(&mut out, b'c', b"");
+    sync(&mut out);
+    raw.send(&out).await;
+    assert_eq!(raw.error().await.0, "22P02");
+    assert_eq!(raw.until(b'Z').await.0, "Z");
+    for number in 0..3 {
+        raw.query(&format!("SELECT {number} AS after")).await;
+        assert_eq!(raw.until(b'Z').await.0, "TDCZ");
+    }
+    drop(raw);
+    let records = world.records().await;
+    for number in 0..3 {
+        let sql = format!("SELECT {number} AS after");
+        let begun = records.iter().find_map(|record| match record {
+            RecordKind::StatementBegin { text, number, .. } if *text == sql => Some(*number),
+            _ => None,
+        });
+        let done = records.iter().any(|record| {
+            matches!(record, RecordKind::StatementEnd { number, outcome: Outcome::Done, rows: Some(1), .. }
+                if Some(*number) == begun)
+        });
+        assert!(begun.is_some() && done, "{sql}: {records:#?}");
+    }
+}

@@ -235,3 +235,40 @@ async fn a_query_that_is_refused_in_the_middle_of_a_batch_fails_as_at_the_server
 fn bind_nothing(out: &mut BytesMut) {
     put(out, b'B', b"\0\0\0\0\0\0\0\0");
 }
+
+/// Whoever lets a statement pass has seen all its values, whether they are recorded or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_person_is_shown_every_value_whole_or_is_not_asked() {
+    let world = World::may(|may| {
+        may.statements.write = StatementRule::Hold;
+        may.hold_limit = Span::seconds(20);
+        may.parameters = false;
+    })
+    .await;
+    table(&world, "notes").await;
+    let mut raw = Raw::ready(&world, Version::V3_0).await;
+    let mut out = BytesMut::new();
+    let sql = "INSERT INTO notes VALUES ($1)";
+    parse(&mut out, "", sql);
+    bind(&mut out, "", "41");
+    execute(&mut out);
+    sync(&mut out);
+    raw.send(&out).await;
+    answer(&world, sql, true).await;
+    assert_eq!(raw.until(b'Z').await.0.replace('N', ""), "12CZ");
+    let held = world.told(|event| matches!(event, NodeEvent::StatementHeld { .. })).await;
+    let NodeEvent::StatementHeld { parameters, .. } = held else { unreachable!() };
+    assert!(parameters.is_some_and(|shown| shown.contains("41")));
+    out.clear();
+    parse(&mut out, "", sql);
+    bind(&mut out, "", &"1".repeat(20_000));
+    execute(&mut out);
+    sync(&mut out);
+    raw.send(&out).await;
+    let (code, say) = raw.error().await;
+    assert!(code == "42501" && say.contains("nobody can judge it"), "{code} {say}");
+    assert_eq!(raw.until(b'Z').await.0, "Z");
+    drop(raw);
+    let recorded = world.records().await;
+    assert!(!format!("{recorded:?}").contains("[41]"), "values are not recorded here");
+}
