@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use halligan_core::catalog::{Durability, StatementClass, SystemKind};
+use halligan_core::catalog::SystemKind;
 use halligan_core::ids::{GrantId, RecordingId, SessionId};
 use halligan_core::time::{Span, Time};
 use halligan_link::{LiveSession, Request, Response};
@@ -47,7 +47,6 @@ pub struct Live {
     opened_at: Time,
     opened_boot: u64,
     writer: Mutex<Option<RecordingWriter>>,
-    strict: bool,
     dead: AtomicBool,
     reason: OnceLock<EndReason>,
     closed: CancellationToken,
@@ -88,7 +87,6 @@ impl Live {
         let lease = beginning.held.lease();
         Arc::new(Self {
             engine,
-            strict: lease.recording.durability == Durability::Strict,
             lease,
             held: beginning.held,
             slip: beginning.slip,
@@ -192,25 +190,18 @@ impl Live {
     fn write(&self, records: &[Record]) -> Result<(), RecordingError> {
         let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(writer) = guard.as_mut() else { return Err(RecordingError::Poisoned) };
-        writer.write_batch(records)?;
+        if writer.syncs(records) {
+            off_the_runtime(|| writer.write_batch(records))?;
+        } else {
+            writer.write_batch(records)?;
+        }
         // The flusher sees to the time; a megabyte does not wait for it.
         if writer.sync_due(0) { off_the_runtime(|| writer.sync()) } else { Ok(()) }
     }
 
-    fn sync(&self) -> Result<(), RecordingError> {
-        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.as_mut().map_or(Err(RecordingError::Poisoned), RecordingWriter::sync)
-    }
-
     fn record_now(&self, records: &[Record]) -> Result<(), Ended> {
         self.check()?;
-        let synced = !self.strict && records.iter().any(changes_data);
-        let written = if self.strict || synced {
-            off_the_runtime(|| self.write(records).and_then(|()| if synced { self.sync() } else { Ok(()) }))
-        } else {
-            self.write(records)
-        };
-        written.map_err(|error| self.lost(&error))?;
+        self.write(records).map_err(|error| self.lost(&error))?;
         self.engine.metrics.records.fetch_add(records.len() as u64, Ordering::Relaxed);
         let boot = self.engine.clock.boot();
         self.last_moved.store(boot, Ordering::Relaxed);
@@ -516,11 +507,6 @@ impl SessionParts for Parts {
         self.0.released.cancel();
         self.0.cut(EndReason::ClientLeft);
     }
-}
-
-/// A statement that may change something is on the disk before its bytes go on, whatever the entitlement says (P1).
-fn changes_data(record: &Record) -> bool {
-    matches!(&record.kind, RecordKind::StatementBegin { class, .. } if class != StatementClass::Read.word())
 }
 
 /// Runs something that waits for the disk without holding up the other tasks of this worker, where there are others.

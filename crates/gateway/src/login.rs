@@ -1,5 +1,5 @@
-//! Who somebody is: by registered key or by a certificate of `halligan login` (SSH or X.509), all from the roster and without control; or
-//! by a one-time password.
+//! Who somebody is: by registered key or by a certificate of `halligan login` (SSH or X.509), all from the roster and without
+//! control; or by a one-time or connect password.
 
 use std::sync::Arc;
 

@@ -285,10 +285,14 @@ impl RecordingWriter {
             self.state = State::Poisoned;
         }
         outcome?;
-        match self.durability {
-            Durability::Windowed => Ok(()),
-            Durability::Strict => self.sync(),
-        }
+        if self.syncs(records) { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether these are on the disk when [`Self::write_batch`] returns: always where durability is strict, and everywhere
+    /// if one is a statement that may change something (P1).
+    pub fn syncs(&self, records: &[Record]) -> bool {
+        let changes = |record: &Record| matches!(&record.kind, RecordKind::StatementBegin { class, .. } if class != "read");
+        self.durability == Durability::Strict || records.iter().any(changes)
     }
 
     /// Writes a milestone (channel opened or ended, command, transfer begun or ended) and syncs before it

@@ -463,3 +463,31 @@ fn syncs_are_due_after_250_ms_and_a_sync_elsewhere_keeps_the_time_of_later_recor
     strict.write(&output(1, &b"a"[..])).unwrap();
     assert!(!strict.sync_due(u64::MAX));
 }
+
+#[test]
+fn a_statement_that_may_change_something_is_on_the_disk_before_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = [Identity::generate().unwrap().recipient()];
+    let mut writer =
+        RecordingWriter::create(folder.path(), meta("r"), &to, ROOMY, Durability::Windowed).unwrap();
+    let statement = |class: &str| {
+        Record::new(
+            1,
+            RecordKind::StatementBegin {
+                channel: 1,
+                number: 1,
+                class: class.into(),
+                role: "operate".into(),
+                database: "orders".into(),
+                text: "…".into(),
+                parameters: None,
+            },
+        )
+    };
+    for class in ["write", "schema", "privilege", "unknown"] {
+        writer.write_batch(&[statement("read"), output(1, &b"a"[..])]).unwrap();
+        assert!(writer.sync_due(u64::MAX), "a read waits for the others");
+        writer.write_batch(&[statement("read"), statement(class)]).unwrap();
+        assert!(!writer.sync_due(u64::MAX), "{class}");
+    }
+}

@@ -18,6 +18,7 @@ pub mod classify;
 pub mod codec;
 mod connection;
 mod door;
+mod gait;
 mod guard;
 mod lexer;
 pub mod listener;

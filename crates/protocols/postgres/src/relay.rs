@@ -17,13 +17,11 @@ use crate::audit::{Audit, AuditConfig, AuditError, Runs};
 use crate::codec::{
     ClientScanner, CodecError, FromClientMessage, FromServerMessage, Piece, ServerMessage, ServerScanner,
 };
+use crate::gait::{Gait, LEAST_READ};
 use crate::guard::{self, Refused, Values, Verdict, in_our_words};
 use crate::recorder::Recorder;
 use crate::upstream::Cancel;
 
-/// What a pump reads at once: little while little moves, so that an idle session holds little.
-const LEAST_READ: usize = 8 * 1024;
-const MOST_READ: usize = 128 * 1024;
 /// Words of ours that wait for a place between two messages; more are dropped.
 const MOST_PUT_IN: usize = 16 * 1024;
 
@@ -98,28 +96,6 @@ enum Took {
     /// What the server says next belongs to nothing that is known.
     Adrift(FromClientMessage, Bytes),
     Left,
-}
-
-/// How much is read at once.
-struct Gait(usize);
-
-impl Gait {
-    fn room(&self, buffer: &mut BytesMut, wants: usize) {
-        if buffer.is_empty() && self.0 == LEAST_READ && buffer.capacity() > 2 * LEAST_READ {
-            // A large one of a busier time is given back.
-            *buffer = BytesMut::new();
-        }
-        let missing = wants.saturating_sub(buffer.len()).min(8 * MOST_READ);
-        buffer.reserve(missing.max(self.0));
-    }
-
-    fn moved(&mut self, bytes: usize) {
-        if bytes >= self.0 {
-            self.0 = (self.0 * 4).min(MOST_READ);
-        } else if bytes < self.0 / 8 {
-            self.0 = (self.0 / 2).max(LEAST_READ);
-        }
-    }
 }
 
 impl Conversation {
@@ -245,7 +221,7 @@ impl Conversation {
         let mut scanner = ClientScanner::new(self.longest);
         scanner.authenticated();
         let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
-        let mut gait = Gait(LEAST_READ);
+        let mut gait = Gait::default();
         loop {
             gait.room(&mut buffer, scanner.wants());
             match from.read_buf(&mut buffer).await {
@@ -257,7 +233,7 @@ impl Conversation {
                 if !matches!(took, Took::All | Took::Left) && self.lock().batch {
                     guard::flush(&mut out);
                 }
-                send(to, &mut out, gait.0).await.map_err(|_| Stop::TargetLeft)?;
+                send(to, &mut out, gait.read()).await.map_err(|_| Stop::TargetLeft)?;
                 let next = match took {
                     Took::All => break,
                     Took::Left => return Err(Stop::ClientLeft),
@@ -271,7 +247,7 @@ impl Conversation {
                     }
                     Took::Adrift(message, raw) => {
                         self.lock().refused.probe(&mut out);
-                        send(to, &mut out, gait.0).await.map_err(|_| Stop::TargetLeft)?;
+                        send(to, &mut out, gait.read()).await.map_err(|_| Stop::TargetLeft)?;
                         self.until(|audit| !audit.is_adrift()).await;
                         self.take_one(message, raw, &mut out)?
                     }
@@ -451,13 +427,13 @@ impl Conversation {
         let mut scanner = ServerScanner::new(0);
         scanner.authenticated();
         let mut out = BytesMut::new();
-        let mut gait = Gait(LEAST_READ);
+        let mut gait = Gait::default();
         loop {
             self.take_down(&mut scanner, buffer, &mut out)?;
             self.moved.notify_one();
             if !out.is_empty() {
                 self.whole.store(false, Ordering::Release);
-                send(to, &mut out, gait.0).await.map_err(|_| Stop::ClientLeft)?;
+                send(to, &mut out, gait.read()).await.map_err(|_| Stop::ClientLeft)?;
                 self.whole.store(scanner.at_boundary(), Ordering::Release);
             }
             gait.room(buffer, scanner.wants());
