@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::sample::Sample;
+
 /// What a figure should reach.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
@@ -23,13 +25,15 @@ pub struct Figure {
     unit: &'static str,
     range: Option<(f64, f64)>,
     reference: Option<(&'static str, f64)>,
+    /// Median of the ratios of the rounds, where rounds were run in pairs.
+    paired: Option<f64>,
     goal: Option<Goal>,
 }
 
 impl Figure {
     /// `name` begins with its area, `store/…`.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, range: None, reference: None, goal: None }
+        Self { name: name.into(), value, unit, range: None, reference: None, paired: None, goal: None }
     }
 
     /// The lowest and the highest round.
@@ -41,6 +45,14 @@ impl Figure {
     /// The same thing done in another way, measured in the same run.
     pub fn beside(mut self, what: &'static str, value: f64) -> Self {
         self.reference = Some((what, value));
+        self.paired = None;
+        self
+    }
+
+    /// As [`Self::beside`], both measured in rounds: the ratio is the median of those of the rounds.
+    pub fn beside_rounds(mut self, what: &'static str, own: &Sample, other: &Sample) -> Self {
+        self.reference = Some((what, other.median()));
+        self.paired = Some(own.over(other).median());
         self
     }
 
@@ -51,7 +63,8 @@ impl Figure {
     }
 
     fn ratio(&self) -> Option<f64> {
-        self.reference.filter(|(_, of)| *of > 0.0).map(|(_, of)| self.value / of)
+        let of_medians = || self.reference.filter(|(_, of)| *of > 0.0).map(|(_, of)| self.value / of);
+        self.paired.or_else(of_medians)
     }
 
     fn met(&self) -> Option<bool> {

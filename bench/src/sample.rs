@@ -17,6 +17,11 @@ impl Sample {
         self.0.len()
     }
 
+    /// Each over the one of the other that was measured in the same round: what slows a machine for a while slows both.
+    pub fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
+    }
+
     /// The middle one; 0 of nothing.
     pub fn median(&self) -> f64 {
         self.percentile(50.0)
@@ -83,5 +88,8 @@ mod tests {
         }
         assert_eq!((sample.median(), sample.percentile(99.0), sample.range()), (50.0, 99.0, (1.0, 100.0)));
         assert_eq!(Sample::default().median(), 0.0);
+        // A round in which all was slow says the same of the two.
+        let (one, other) = (Sample(vec![2.0, 20.0, 21.0]), Sample(vec![1.0, 10.0, 11.0]));
+        assert_eq!(one.over(&other).median(), 2.0);
     }
 }

@@ -158,6 +158,14 @@ impl PostgresTarget {
         Ok(())
     }
 
+    /// Takes clients' certificates of another authority, too.
+    pub fn trust_clients_of(&self, authority: &str) -> Result<()> {
+        self.server.put_file("ca.pem", &format!("{}\n{authority}\n", self.authority.pem))?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        Ok(())
+    }
+
     /// A certificate by which a client is `name` where `pg_hba.conf` says `cert` or `clientcert`: certificate and key, PEM.
     pub fn client_certificate(&self, name: &str) -> Result<(String, String)> {
         self.authority.client(name)

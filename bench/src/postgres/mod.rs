@@ -38,19 +38,19 @@ impl Ways {
 
     /// Ours beside direct, the pooler beside direct, and the one of the two that has the goal.
     fn report(&self, figures: &mut Figures, name: &str, unit: &'static str, goal: Wanted) {
-        let direct = self.direct.median();
         let ours = Figure::new(format!("postgres/{name}"), self.ours.median(), unit).range(self.ours.range());
-        let beside = ours.clone().beside("direct", direct);
+        let beside = ours.clone().beside_rounds("direct", &self.ours, &self.direct);
         match goal {
             Wanted::OfDirect(goal) => figures.add(beside.goal(goal)),
             Wanted::OfPooler(goal) => {
                 figures.add(beside);
-                figures.add(ours.beside("PgBouncer", self.pooler.median()).goal(goal));
+                figures.add(ours.beside_rounds("PgBouncer", &self.ours, &self.pooler).goal(goal));
             }
         }
         if self.pooler.len() > 0 {
             let figure = Figure::new(format!("postgres/{name}, PgBouncer"), self.pooler.median(), unit);
-            figures.add(figure.range(self.pooler.range()).beside("direct", direct));
+            let figure = figure.range(self.pooler.range());
+            figures.add(figure.beside_rounds("direct", &self.pooler, &self.direct));
         }
     }
 }
@@ -64,29 +64,35 @@ enum Wanted {
 
 /// Measures all of it, or one of [`PARTS`].
 pub async fn measure(part: Option<&str>, options: &Options, figures: &mut Figures) -> Result<()> {
-    let revocations: usize = options.size(60, 2);
     let wants = |name: &str| part.is_none_or(|part| part == name);
-    let systems = if wants("revoke") { revocations + 1 } else { 1 };
-    let site = Site::start(systems, options.size(10, 1)).await?;
-    let outcome = async {
-        if wants("transactions") {
-            transactions::measure(&site, options, figures).await?;
-        }
-        if wants("bulk") {
-            bulk::measure(&site, options, figures).await?;
-        }
-        if wants("connections") {
-            connections::measure(&site, options, figures).await?;
-        }
-        if wants("idle") {
-            connections::idle(&site, options, figures).await?;
-        }
-        if wants("revoke") {
-            revoke::measure(&site, revocations, figures).await?;
-        }
-        anyhow::Ok(())
-    };
-    let outcome = outcome.await;
-    site.stop().await;
-    outcome
+    if ["transactions", "bulk", "connections", "idle"].into_iter().any(wants) {
+        let site = Site::start(1, options.size(10, 1)).await?;
+        let outcome = async {
+            if wants("transactions") {
+                transactions::measure(&site, options, figures).await?;
+            }
+            if wants("bulk") {
+                bulk::measure(&site, options, figures).await?;
+            }
+            if wants("connections") {
+                connections::measure(&site, options, figures).await?;
+            }
+            if wants("idle") {
+                connections::idle(&site, options, figures).await?;
+            }
+            anyhow::Ok(())
+        };
+        let outcome = outcome.await;
+        site.stop().await;
+        outcome?;
+    }
+    if wants("revoke") {
+        // Its many systems, each of which is looked at all the time, would stand in the way of the rest.
+        let revocations: usize = options.size(60, 2);
+        let site = Site::start(revocations + 1, 1).await?;
+        let outcome = revoke::measure(&site, revocations, figures).await;
+        site.stop().await;
+        outcome?;
+    }
+    Ok(())
 }

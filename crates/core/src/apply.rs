@@ -55,6 +55,7 @@ pub fn apply(world: &mut World, event: &Event, _at: Time) {
         | Event::RecordingPlayed { .. }
         | Event::SessionTerminated { .. }
         | Event::AttemptRefused { .. }
+        | Event::UnexplainedFound { .. }
         | Event::StatementHeld { .. }
         | Event::StatementReleased { .. }
         | Event::StatementSettled { .. } => session::apply(world, event),

@@ -151,6 +151,8 @@ pub enum Command {
     WaiveGap { session: SessionId, reason: String },
     /// Somebody tried what they may not.
     ReportRefused { person: Option<PersonId>, what: String, client: String, reason: String },
+    /// A connector found at a system what no session explains.
+    ReportUnexplained { grant: Option<GrantId>, system: Name, what: String },
     /// Kill one session.
     TerminateSession { session: SessionId, reason: String },
     /// Open an incident.

@@ -227,6 +227,7 @@ pub fn decide(
         | Command::ReportRecordingLost { .. }
         | Command::WaiveGap { .. }
         | Command::ReportRefused { .. }
+        | Command::ReportUnexplained { .. }
         | Command::TerminateSession { .. }
         | Command::RecordPlayback { .. } => session::decide(world, facts, context, command),
         Command::ReportStatementHeld { .. }

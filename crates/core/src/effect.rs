@@ -103,4 +103,6 @@ pub enum AlertKind {
     Playback,
     /// A statement waits for a second person.
     StatementHeld,
+    /// Somebody was at a system past the gateways, or a credential there had outlived its grant.
+    Unexplained,
 }

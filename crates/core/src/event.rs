@@ -146,6 +146,8 @@ pub enum Event {
     SessionTerminated { session: SessionId, person: PersonId, reason: String },
     /// Somebody tried what they may not.
     AttemptRefused { person: Option<PersonId>, what: String, client: String, reason: String },
+    /// At a system there was what no session explains.
+    UnexplainedFound { grant: Option<GrantId>, system: Name, what: String },
     /// An emergency began.
     IncidentOpened { incident: Box<Incident> },
     /// Somebody acted in it.
@@ -333,6 +335,7 @@ impl Event {
             Self::RecordingPlayed { .. } => "recording_played",
             Self::SessionTerminated { .. } => "session_terminated",
             Self::AttemptRefused { .. } => "attempt_refused",
+            Self::UnexplainedFound { .. } => "unexplained_found",
             Self::IncidentOpened { .. } => "incident_opened",
             Self::PartTaken { .. } => "part_taken",
             Self::SeverityChanged { .. } => "severity_changed",

@@ -286,6 +286,10 @@ pub fn react(world: &World, facts: &Facts<'_>, event: &Event) -> Vec<Effect> {
                 format!("{who} tried {what} from {client}: {reason}"),
             ))]
         }
+        Event::UnexplainedFound { grant, system, what } => {
+            let say = format!("on {system} there was what no session explains: {what}");
+            vec![Effect::Alert(Alert { grant: *grant, ..alert(AlertKind::Unexplained, say) })]
+        }
         Event::RecordingPlayed { session, person, how } => vec![Effect::Alert(Alert {
             session: Some(*session),
             incident: world.sessions.get(session).and_then(|found| found.incident),

@@ -149,7 +149,7 @@ pub fn needs(
         | Command::ReportStatementSettled { session, .. }
         | Command::ReleaseStatement { session, .. }
         | Command::RecordPlayback { session, .. } => need.session(*session),
-        Command::ReportRefused { .. } | Command::OpenIncident { .. } => {}
+        Command::ReportRefused { .. } | Command::ReportUnexplained { .. } | Command::OpenIncident { .. } => {}
         Command::ChangeSeverity { incident, .. }
         | Command::AddNote { incident, .. }
         | Command::AddLink { incident, .. }

@@ -177,10 +177,14 @@ impl Live {
 
     /// The gate that every byte passes.
     pub fn check(&self) -> Result<(), Ended> {
+        self.check_at(self.engine.clock.boot())
+    }
+
+    fn check_at(&self, boot: u64) -> Result<(), Ended> {
         if self.is_dead() {
             return Err(self.ended());
         }
-        if self.engine.clock.boot() >= self.held.end_boot() {
+        if boot >= self.held.end_boot() {
             self.cut(EndReason::Expired);
             return Err(self.ended());
         }
@@ -207,7 +211,7 @@ impl Live {
         self.last_moved.store(boot, Ordering::Relaxed);
         self.watchers.push(records, boot);
         // The disk may have taken its time.
-        self.check()
+        self.check_at(boot)
     }
 
     /// Ends that came with the session's own, before the protocol has let go.
@@ -216,7 +220,7 @@ impl Live {
             use RecordKind as K;
             matches!(
                 record.kind,
-                K::StatementEnd { .. } | K::TransferEnd { .. } | K::ChannelEnd { .. } | K::Rows { .. }
+                K::StatementEnd { .. } | K::TransferEnd { .. } | K::ChannelEnd { .. } | K::Result { .. }
             )
         };
         let ends: Vec<Record> = records.iter().filter(|record| is_an_end(record)).cloned().collect();

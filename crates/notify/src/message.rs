@@ -146,6 +146,7 @@ fn heading(kind: AlertKind) -> &'static str {
         AlertKind::Widened => "Access was widened",
         AlertKind::Playback => "A recording is played back",
         AlertKind::StatementHeld => "A statement waits for a second person",
+        AlertKind::Unexplained => "Something at a system that no session explains",
     }
 }
 
@@ -191,6 +192,7 @@ fn commands(alert: &Alert) -> Vec<String> {
         | AlertKind::Incident => {
             add("incident blockers", alert.incident.map(|id| id.to_string()), "");
         }
+        AlertKind::Unexplained => add("show", grant(), ""),
         AlertKind::Approved
         | AlertKind::Denied
         | AlertKind::ApprovalBlocked
@@ -366,6 +368,7 @@ q83v
             "widened",
             "playback",
             "statement-held",
+            "unexplained",
         ] {
             let kind: AlertKind = serde_json::from_value(name.into()).unwrap();
             assert_eq!(kind_name(kind), name);

@@ -31,6 +31,7 @@ pub fn index_terms(record: &Record) -> Option<String> {
         | K::Bulk { .. }
         | K::Content { .. }
         | K::Rows { .. }
+        | K::Result { .. }
         | K::Gap { .. }
         | K::End { .. }
         | K::StatementEnd { .. }
@@ -173,6 +174,13 @@ mod tests {
             RecordKind::Stderr { channel: 1, bytes: bytes.clone() },
             RecordKind::Input { channel: 1, bytes: bytes.clone() },
             RecordKind::Rows { channel: 1, rows: 1, bytes: bytes.clone() },
+            RecordKind::Result {
+                channel: 1,
+                number: 1,
+                rows: 1,
+                columns: format!("[{secret:?}]"),
+                values: format!("[[{secret:?}]]"),
+            },
             RecordKind::Content { channel: 1, direction: Direction::Upload, bytes },
             RecordKind::SessionStart { metadata: secret.into() },
             RecordKind::Notice {

@@ -65,6 +65,10 @@ fn json(record: &Record) -> Value {
             "kind": "statement", "channel": channel, "text": text, "parameters": parameters,
             "outcome": outcome.to_string(), "rows": rows, "duration_micros": duration_micros,
         }),
+        K::Result { channel, number, rows, columns, values: kept } => json!({
+            "kind": "result", "channel": channel, "number": number, "rows": rows,
+            "columns": values(columns), "values": values(kept),
+        }),
         K::Rows { channel, rows, bytes } => {
             json!({"kind": "rows", "channel": channel, "rows": rows, "hex": hex::encode(bytes)})
         }
@@ -90,9 +94,9 @@ fn json(record: &Record) -> Value {
     value
 }
 
-/// Parameters are JSON already; if a writer broke that, they are shown as text.
-fn values(parameters: &str) -> Value {
-    serde_json::from_str(parameters).unwrap_or_else(|_| Value::from(parameters))
+/// Parameters and results are JSON already; if a writer broke that, they are shown as text.
+fn values(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 
 #[cfg(test)]

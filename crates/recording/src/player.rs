@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::reader::ReadError;
 use crate::record::{Record, RecordKind};
 use crate::text::{Utf8Stream, push_escaped};
-use crate::transcript::line_of;
+use crate::transcript::{line_of, result_lines};
 
 /// How to play.
 #[derive(Debug, Clone)]
@@ -100,9 +100,14 @@ impl<I: Iterator<Item = Result<Record, ReadError>>> Iterator for Player<I> {
                 }
                 kind @ (RecordKind::StatementBegin { channel, .. }
                 | RecordKind::StatementEnd { channel, .. }
+                | RecordKind::Result { channel, .. }
                 | RecordKind::Notice { channel, .. }) => {
                     let wanted = self.options.channel.is_none_or(|wanted| wanted == *channel);
-                    wanted.then(|| format!("{}\r\n", crate::text::escape(&line_of(kind))).into_bytes())
+                    let lines = std::iter::once(line_of(kind)).chain(result_lines(kind));
+                    wanted.then(|| {
+                        let line = |line: String| format!("{}\r\n", crate::text::escape(&line));
+                        lines.map(line).collect::<String>().into_bytes()
+                    })
                 }
                 _ => None,
             };

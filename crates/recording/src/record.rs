@@ -134,7 +134,16 @@ pub enum RecordKind {
         rows: Option<u64>,
         duration_micros: u64,
     },
-    /// Rows of a result, in the protocol's own bytes, kept up to the limit that policy sets.
+    /// Rows of statement `number`, kept up to the limit that policy sets. `columns` is a JSON array of their names, empty
+    /// where nobody told them; `values` one of an array for each row.
+    Result {
+        channel: u32,
+        number: u64,
+        rows: u64,
+        columns: String,
+        values: String,
+    },
+    /// Rows of a result, in the protocol's own bytes: what was written before there was [`Self::Result`].
     Rows {
         channel: u32,
         rows: u64,
@@ -217,6 +226,7 @@ mod tag {
     pub const STATEMENT_BEGIN: u8 = 19;
     pub const STATEMENT_END: u8 = 20;
     pub const NOTICE: u8 = 21;
+    pub const RESULT: u8 = 22;
 }
 
 impl Record {
@@ -324,6 +334,13 @@ impl Record {
                 outcome.encode(out);
                 put_option(out, *rows, put_number);
                 put_number(out, *duration_micros);
+            }
+            K::Result { channel, number, rows, columns, values } => {
+                on(out, tag::RESULT, *channel);
+                put_number(out, *number);
+                put_number(out, *rows);
+                put_bytes(out, columns.as_bytes());
+                put_bytes(out, values.as_bytes());
             }
             K::Rows { channel, rows, bytes } => {
                 on(out, tag::ROWS, *channel);
@@ -468,6 +485,13 @@ impl RecordKind {
                 severity: body.text()?,
                 code: body.text()?,
                 text: body.text()?,
+            },
+            tag::RESULT => Self::Result {
+                channel: body.small()?,
+                number: body.number()?,
+                rows: body.number()?,
+                columns: body.text()?,
+                values: body.text()?,
             },
             tag => Self::Unknown { tag, body: std::mem::take(&mut body.rest) },
         })

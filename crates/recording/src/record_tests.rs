@@ -74,6 +74,9 @@ fn kind() -> impl Strategy<Value = RecordKind> {
             }
         ),
         (c(), any::<u64>(), bytes()).prop_map(|(channel, rows, bytes)| K::Rows { channel, rows, bytes }),
+        (c(), any::<u64>(), any::<u64>(), s(), s()).prop_map(|(channel, number, rows, columns, values)| {
+            K::Result { channel, number, rows, columns, values }
+        }),
         s().prop_map(|text| K::Note { text }),
         s().prop_map(|reason| K::Gap { reason }),
         (c(), any::<u64>(), s(), s(), s(), s(), any::<Option<String>>()).prop_map(

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::reader::ReadError;
 use crate::record::{Outcome, Record, RecordKind};
 use crate::text::{PlainText, Utf8Stream, cut, escape};
+use crate::transcript::rows_of;
 
 /// Longest line of output that is searched as one, in bytes; longer ones are searched in pieces.
 const MAX_LINE_BYTES: usize = 8192;
@@ -17,7 +18,7 @@ pub struct Hit {
     /// Microseconds since the recording's start; for output, of the record that ended the line.
     pub at_micros: u64,
     pub channel: Option<u32>,
-    /// `output`, `stderr`, `input`, `command`, `statement`, `parameters`, `notice`, `path`, `note`.
+    /// `output`, `stderr`, `input`, `command`, `statement`, `parameters`, `result`, `notice`, `path`, `note`.
     pub what: &'static str,
     /// The line, escaped and cut: safe to print.
     pub text: String,
@@ -80,6 +81,11 @@ impl Search {
                 self.test(at, Some(*channel), "statement", text);
                 if let Some(parameters) = parameters {
                     self.test(at, Some(*channel), "parameters", parameters);
+                }
+            }
+            K::Result { channel, values, .. } => {
+                for row in rows_of(values) {
+                    self.test(at, Some(*channel), "result", &row);
                 }
             }
             K::StatementEnd {

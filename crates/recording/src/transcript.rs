@@ -43,6 +43,9 @@ impl<W: Write> Page<'_, W> {
         self.close_line()?;
         let line = line_of(&record.kind);
         writeln!(self.out, "{}  {}", clock(record.at_micros), escape(&line))?;
+        for row in result_lines(&record.kind) {
+            writeln!(self.out, "{}", escape(&row))?;
+        }
         Ok(())
     }
 
@@ -120,6 +123,11 @@ pub(crate) fn line_of(kind: &RecordKind) -> String {
             let rows = rows.map_or(String::new(), |rows| format!(", {rows} rows"));
             format!("[{channel}] statement: {text}: {outcome}{rows}, {duration_micros} \u{b5}s")
         }
+        K::Result { channel, number, rows, columns, .. } => {
+            let names = serde_json::from_str::<Vec<String>>(columns).unwrap_or_default().join(", ");
+            let of = if names.is_empty() { names } else { format!(" of {names}") };
+            format!("[{channel}] #{number} {rows} rows{of}")
+        }
         K::Rows { channel, rows, bytes } => format!("[{channel}] {rows} rows kept, {} bytes", bytes.len()),
         K::Note { text } => format!("note: {text}"),
         K::Gap { reason } => format!("GAP: {reason}"),
@@ -140,6 +148,26 @@ pub(crate) fn line_of(kind: &RecordKind) -> String {
         K::Notice { channel, severity, code, text } => format!("[{channel}] {severity} {code}: {text}"),
         K::Unknown { tag, .. } => format!("a record of kind {tag}, which this program is too old to show"),
     }
+}
+
+/// The rows of a result, each as a line that still has to be escaped, with a bar before it.
+pub(crate) fn result_lines(kind: &RecordKind) -> impl Iterator<Item = String> {
+    let (channel, rows) = match kind {
+        RecordKind::Result { channel, values, .. } => (*channel, rows_of(values)),
+        _ => (0, Vec::new()),
+    };
+    rows.into_iter().map(move |row| format!("{channel:>3} = {row}"))
+}
+
+/// The values of each row of a result, as JSON without the brackets.
+pub(crate) fn rows_of(values: &str) -> Vec<String> {
+    let Ok(rows) = serde_json::from_str::<Vec<Vec<serde_json::Value>>>(values) else {
+        return vec![values.to_owned()];
+    };
+    let row = |row: Vec<serde_json::Value>| {
+        row.iter().map(serde_json::Value::to_string).collect::<Vec<_>>().join(", ")
+    };
+    rows.into_iter().map(row).collect()
 }
 
 #[cfg(test)]
@@ -198,7 +226,17 @@ mod tests {
         let failed = Outcome::Failed { reason: "42P01: relation \"x\" does not exist".into() };
         let records = [
             record(0, begin(1, "read", "select *\nfrom orders where id = $1", Some("[42]"))),
-            record(2_000, end(1, Outcome::Done, "SELECT 1", Some(1), 1_530)),
+            record(
+                1_000,
+                RecordKind::Result {
+                    channel: 1,
+                    number: 1,
+                    rows: 2,
+                    columns: r#"["id","what"]"#.into(),
+                    values: r#"[[42,"a\u001b[2J"],[43,null]]"#.into(),
+                },
+            ),
+            record(2_000, end(1, Outcome::Done, "SELECT 2", Some(2), 1_530)),
             record(3_000, begin(2, "schema", "drop table x", None)),
             record(
                 3_500,
@@ -217,7 +255,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "0:00:00.000  [1] orders as operate #1 (read): select *\\nfrom orders where id = $1  with [42]\n\
-             0:00:00.002  [1] #1 done, SELECT 1, 1.5 ms\n\
+             0:00:00.001  [1] #1 2 rows of id, what\n  1 = 42, \"a\\u001b[2J\"\n  1 = 43, null\n\
+             0:00:00.002  [1] #1 done, SELECT 2, 1.5 ms\n\
              0:00:00.003  [1] orders as operate #2 (schema): drop table x\n\
              0:00:00.003  [1] WARNING 01000: careful\\x1b[2J\n\
              0:00:00.004  [1] #2 failed: 42P01: relation \"x\" does not exist, 900 \u{b5}s\n\

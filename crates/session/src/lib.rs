@@ -5,6 +5,7 @@
 //! audit receipt of the gateway's own ledger, and a person comes only out of a roster that control signed.
 //! Start reading at `control_plane.rs`, then `session.rs`, `lease.rs`, `node_event.rs`.
 
+pub mod anteroom;
 pub mod cancel;
 pub mod control_plane;
 pub mod end_reason;
@@ -17,6 +18,7 @@ pub mod session;
 pub mod signed;
 pub use halligan_core::proof;
 
+pub use anteroom::{Admitted, Anteroom, AnteroomLimits, Waiting};
 pub use cancel::{CancelDesk, CancelRequest};
 pub use control_plane::{BoxFuture, ClientConnection, ControlPlane, LoginProof, Person, Refusal};
 pub use end_reason::EndReason;

@@ -51,6 +51,8 @@ pub struct Seen {
     defaults: Vec<String>,
     #[serde(default)]
     subscriptions: Vec<String>,
+    #[serde(default)]
+    members: Vec<String>,
     /// What a standing role is not as it was made.
     #[serde(default)]
     pub dirt: Vec<String>,
@@ -315,6 +317,8 @@ fn leftovers(there: &AtServer) -> Found {
             ("prepared transaction", &seen.prepared, before.map(|before| &before.prepared)),
             ("default privilege of the group", &seen.defaults, before.map(|before| &before.defaults)),
             ("subscription", &seen.subscriptions, before.map(|before| &before.subscriptions)),
+            // Not asked of servers that an older script set up.
+            ("member", &seen.members, before.map(|before| before.members.as_ref().unwrap_or(&seen.members))),
         ] {
             for one in now.iter().filter(|one| then.is_none_or(|then| !then.contains(one))) {
                 let say = format!("{what} {one}");
@@ -360,7 +364,7 @@ fn leftovers(there: &AtServer) -> Found {
     }
     let looked: Vec<&str> = there.left_in.iter().map(|one| one.database.as_str()).collect();
     let detail = format!(
-        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, default privilege, publication, event trigger or job that was not there before; looked in {} ({place})",
+        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, membership, default privilege, publication, event trigger, job, right given to others or code of its group that others run that was not there before; looked in {} ({place})",
         names(&there.roles),
         looked.join(", ")
     );

@@ -158,8 +158,7 @@ BEGIN
     IF heir IS NULL THEN
       RAISE EXCEPTION '% belongs to none of the listed groups any more: nobody inherits what it made', login USING ERRCODE = '55000';
     END IF;
-    EXECUTE format('REASSIGN OWNED BY %I TO %I', login, heir);
-    EXECUTE format('DROP OWNED BY %I', login);
+    PERFORM halligan.give(login, heir);
     did := true;
   END IF;
   IF halligan.prepared_dirt(login) = '[]' THEN

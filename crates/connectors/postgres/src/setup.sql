@@ -185,6 +185,12 @@ AS $$
     'at', now(),
     'subscriptions', (SELECT coalesce(jsonb_agg(s.subname || ' in ' || b.datname ORDER BY s.subname), '[]')
                       FROM pg_subscription s JOIN pg_database b ON b.oid = s.subdbid),
+    -- Of roles that it may give to others.
+    'members', (SELECT coalesce(jsonb_agg(DISTINCT r.rolname || ' in ' || g.rolname || CASE WHEN m.admin_option THEN ' (and to give it on)' ELSE '' END), '[]')
+                FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member JOIN pg_roles g ON g.oid = m.roleid
+                WHERE (pg_has_role(member_of, m.grantor, 'MEMBER')
+                       OR EXISTS (SELECT FROM pg_auth_members a WHERE a.roleid = m.roleid AND a.admin_option AND pg_has_role(member_of, a.member, 'MEMBER')))
+                  AND NOT halligan.is_ours(r.rolname) AND NOT halligan.is_prepared(r.rolname)),
     'slots', (SELECT coalesce(jsonb_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots),
     'prepared', (SELECT coalesce(jsonb_agg(gid || ' in ' || database || ' of ' || owner ORDER BY gid), '[]') FROM pg_prepared_xacts),
     'defaults', (SELECT coalesce(jsonb_agg(coalesce(b.datname, '?') || '/' || d.objid ORDER BY d.dbid, d.objid), '[]')
@@ -253,6 +259,39 @@ BEGIN
 END
 $$;
 
+-- Gives all that a role has in this database to its group, and takes its rights.
+CREATE OR REPLACE FUNCTION halligan.give(login text, heir text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  one text;
+  lent text[] := '{}';
+BEGIN
+  BEGIN
+    EXECUTE format('REASSIGN OWNED BY %I TO %I', login, heir);
+  EXCEPTION WHEN insufficient_privilege THEN
+    -- Nobody can be given a thing in a schema where they may not create. A session can have taken that right from its group,
+    -- so the group has it for the moment of giving, where it is the group's to have.
+    FOR one IN SELECT nspname FROM pg_namespace WHERE nspowner = (SELECT oid FROM pg_roles WHERE rolname = login) LOOP
+      EXECUTE format('ALTER SCHEMA %I OWNER TO %I', one, heir);
+    END LOOP;
+    FOR one IN SELECT DISTINCT n.nspname FROM pg_shdepend d
+               CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) i JOIN pg_namespace n ON n.nspname = i.schema
+               WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = (SELECT oid FROM pg_roles WHERE rolname = login)
+                 AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND d.deptype = 'o'
+                 AND pg_has_role(heir, n.nspowner, 'MEMBER') AND NOT has_schema_privilege(heir, n.oid, 'CREATE') LOOP
+      EXECUTE format('GRANT CREATE ON SCHEMA %I TO %I', one, heir);
+      lent := lent || one;
+    END LOOP;
+    EXECUTE format('REASSIGN OWNED BY %I TO %I', login, heir);
+    FOREACH one IN ARRAY lent LOOP
+      EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM %I', one, heir);
+    END LOOP;
+  END;
+  EXECUTE format('DROP OWNED BY %I', login);
+END
+$$;
+
 CREATE OR REPLACE FUNCTION halligan.session_disown(login text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
 AS $$
@@ -269,8 +308,7 @@ BEGIN
   IF heir IS NULL THEN
     RAISE EXCEPTION '% belongs to none of the listed groups any more: nobody inherits what it made', login USING ERRCODE = '55000';
   END IF;
-  EXECUTE format('REASSIGN OWNED BY %I TO %I', login, heir);
-  EXECUTE format('DROP OWNED BY %I', login);
+  PERFORM halligan.give(login, heir);
   RETURN true;
 END
 $$;

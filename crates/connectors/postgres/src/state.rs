@@ -75,6 +75,9 @@ pub struct Standing {
     /// Subscriptions to other servers.
     #[serde(default)]
     pub subscriptions: Vec<String>,
+    /// Who is a member of roles that the group may give; none where that was never asked.
+    #[serde(default)]
+    pub members: Option<Vec<String>>,
 }
 
 fn file(grants: &GrantStore, grant: GrantId) -> PathBuf {

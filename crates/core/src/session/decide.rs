@@ -181,6 +181,11 @@ pub(crate) fn decide(
                 reason: short(reason),
             }])
         }
+        Command::ReportUnexplained { grant, system, what } => {
+            context.only_node()?;
+            let what = what.chars().take(1000).collect();
+            Ok(vec![Event::UnexplainedFound { grant: *grant, system: system.clone(), what }])
+        }
         Command::TerminateSession { session, reason } => {
             let found = world.session(*session)?;
             let person = context.person()?.clone();

@@ -1,6 +1,7 @@
 //! No session without a grant in force; every grant has a deadline; an emergency has reason, scenario and incident.
 
 use halligan_core::command::{Command, Due};
+use halligan_core::effect::AlertKind;
 use halligan_core::grant::{GrantEnd, GrantState};
 use halligan_core::refusal::RefusalCode;
 use halligan_core::testing::organisation::name;
@@ -94,4 +95,22 @@ fn a_standard_request_never_carries_a_scenario_by_which_it_could_be_bypassed() {
     let bypass =
         Command::Bypass { request, reason: "now".to_owned(), confirmation: "orders-host/operate".to_owned() };
     assert_eq!(story.by("anna", bypass).unwrap_err().code, RefusalCode::NotAllowed);
+}
+
+#[test]
+fn what_no_session_explains_at_a_system_is_told_and_only_nodes_say_so() {
+    let mut story = Story::begin();
+    let grant = story.open("anna", emergency("anna", "orders-host/root", "sev1")).unwrap();
+    let found = Command::ReportUnexplained {
+        grant: Some(grant),
+        system: name("orders-db"),
+        what: "postgres logged in from 192.0.2.7".to_owned(),
+    };
+    assert_eq!(story.by("anna", found.clone()).unwrap_err().code, RefusalCode::NotAllowed);
+    assert!(story.alerts(AlertKind::Unexplained).is_empty());
+    story.run(&node("con-1"), found).unwrap();
+    let told = story.alerts(AlertKind::Unexplained);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].grant, Some(grant));
+    assert!(told[0].say.contains("192.0.2.7"), "{}", told[0].say);
 }

@@ -13,6 +13,7 @@ mod names;
 mod queue;
 mod rows;
 mod server;
+mod texts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ impl Runs {
 pub struct Audit {
     config: AuditConfig,
     classifier: Classifier,
+    texts: texts::Texts,
     names: Names,
     waiting: VecDeque<Owed>,
     in_flight: Budget,
@@ -119,6 +121,7 @@ impl Audit {
             keeper: rows::Keeper::new(config.channel, config.kept, config.keep_bytes),
             config,
             classifier: Classifier::default(),
+            texts: texts::Texts::default(),
             names: Names::default(),
             waiting: VecDeque::new(),
             in_flight: Budget::default(),

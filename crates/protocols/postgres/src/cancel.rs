@@ -145,7 +145,11 @@ impl Cancels {
         match self.take(request, Instant::now()) {
             Asked::Of(conversation) => {
                 if let Some(cancel) = conversation.cancel(from, request.through.as_ref()) {
-                    tokio::spawn(async move { cancel.send().await });
+                    let under_way = UnderWay(conversation);
+                    tokio::spawn(async move {
+                        cancel.send().await;
+                        drop(under_way);
+                    });
                 }
             }
             Asked::Elsewhere => return Carried::NotOurs,
@@ -153,6 +157,15 @@ impl Cancels {
             Asked::TooMany => tracing::warn!(%from, "too many cancel requests"),
         }
         Carried::Done
+    }
+}
+
+/// A request on its way to the server. However that ends, the conversation goes on afterwards.
+struct UnderWay(Arc<Conversation>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.cancelled();
     }
 }
 

@@ -46,6 +46,13 @@ pub struct Label {
     pub statements: usize,
 }
 
+/// What it depends on what a text says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    backslashes: Backslashes,
+    unsafe_encoding: bool,
+}
+
 /// Labels texts, and remembers the shapes it has seen.
 #[derive(Debug, Default)]
 pub struct Classifier {
@@ -74,6 +81,11 @@ impl Classifier {
         self.unsafe_encoding = !safe_encoding(name);
     }
 
+    /// How texts are read now.
+    pub fn reading(&self) -> Reading {
+        Reading { backslashes: self.backslashes, unsafe_encoding: self.unsafe_encoding }
+    }
+
     /// The text with its secrets masked, under every way in which the server may read it.
     pub fn mask<'a>(&self, sql: &'a str) -> Masked<'a> {
         if self.unsafe_encoding || (self.backslashes == Backslashes::Unsure && may_be_half(sql)) {
@@ -87,6 +99,9 @@ impl Classifier {
     pub fn secret_parameters(&self, sql: &str) -> Vec<usize> {
         if self.unsafe_encoding {
             return mask::all_parameters(sql);
+        }
+        if !sql.contains('$') {
+            return Vec::new();
         }
         let mut found = mask::secret_parameters(sql, self.backslashes());
         if self.backslashes == Backslashes::Unsure {

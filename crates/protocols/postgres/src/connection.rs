@@ -9,7 +9,7 @@ use halligan_core::catalog::{ResultsKept, SystemKind};
 use halligan_recording::RecordKind;
 use halligan_session::control_plane::entitlement_of_login;
 use halligan_session::end_reason::printable;
-use halligan_session::{CancelRequest, ClientConnection, EndReason, NodeEvent, Secret, Session};
+use halligan_session::{CancelRequest, ClientConnection, EndReason, NodeEvent, Secret, Session, Waiting};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,10 @@ use crate::certificate::{ALPN, of_login_authority};
 use crate::codec::{
     CodecError, First, Severity, Startup, TransactionStatus, Version, Writer, negotiate, read_first,
 };
-use crate::listener::{Shared, Waiting};
+use crate::listener::Shared;
 use crate::login::{Asking, NotIn};
-use crate::relay::{Conversation, LAST_WORDS, Stop, run};
+use crate::pumps::run;
+use crate::relay::{Conversation, LAST_WORDS, Stop};
 use crate::socket::{Leg, Socket};
 use crate::startup::{Wanted, wanted};
 use crate::upstream::{Unreachable, Upstream};
@@ -44,6 +45,7 @@ pub(crate) async fn serve(
     stopping: CancellationToken,
 ) {
     let from = ClientConnection { client, gateway: shared.config.gateway.clone() };
+    let asked_out = waiting.asked_out();
     let begin = async {
         let begun = begin(&shared, socket, &from).await;
         drop(waiting);
@@ -51,6 +53,10 @@ pub(crate) async fn serve(
     };
     let begun = tokio::select! {
         begun = tokio::time::timeout(shared.config.login_grace, begin) => begun,
+        () = asked_out => {
+            tracing::warn!(%client, "a client that was not logged in made room for another");
+            return;
+        }
         () = stopping.cancelled() => return,
     };
     match begun {

@@ -25,6 +25,7 @@ pub mod listener;
 mod login;
 pub mod mask;
 pub mod parameters;
+mod pumps;
 mod recorder;
 mod relay;
 pub mod scram;

@@ -1,13 +1,12 @@
 //! The listener: who may connect, how many, and for how long before they have said who they are.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use halligan_core::ids::Name;
-use halligan_session::{CancelDesk, ControlPlane};
+use halligan_session::{Anteroom, AnteroomLimits, CancelDesk, ControlPlane};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,8 +37,8 @@ pub struct PostgresConfig {
     pub most_connections: usize,
     /// Most connections that are not logged in.
     pub most_waiting: usize,
-    /// Most of those from one address.
-    pub most_waiting_per_address: usize,
+    /// Most of those from one network: an address, or a /64 of IPv6.
+    pub most_waiting_per_network: usize,
     /// Longest message that is read (statements, bound values), in bytes. Rows and COPY data have no bound.
     pub longest_message: usize,
     /// How long sessions may go on after a stop was asked for, before they are ended.
@@ -60,7 +59,7 @@ impl PostgresConfig {
             login_grace: Duration::from_secs(60),
             most_connections: 8_192,
             most_waiting: 256,
-            most_waiting_per_address: 64,
+            most_waiting_per_network: 64,
             longest_message: 64 * 1024 * 1024,
             drain: Duration::from_secs(10),
         }
@@ -98,15 +97,7 @@ pub(crate) struct Shared {
     pub(crate) control: Arc<dyn ControlPlane>,
     pub(crate) certificate: Own,
     pub(crate) cancels: Arc<Cancels>,
-    counts: Arc<Mutex<Counts>>,
-}
-
-/// Who is connected and not logged in yet.
-#[derive(Debug, Default)]
-struct Counts {
-    connections: usize,
-    waiting: HashMap<IpAddr, usize>,
-    waiting_in_all: usize,
+    anteroom: Anteroom,
 }
 
 impl PostgresListener {
@@ -119,7 +110,12 @@ impl PostgresListener {
         let cancels = Arc::new(Cancels::new(&config.gateway));
         let desk: Arc<dyn CancelDesk> = Arc::clone(&cancels) as _;
         control.takes_cancels(Arc::downgrade(&desk));
-        let shared = Shared { certificate, control, cancels, counts: Arc::default(), config };
+        let anteroom = Anteroom::new(AnteroomLimits {
+            most_connections: config.most_connections,
+            most_waiting: config.most_waiting,
+            most_waiting_per_network: config.most_waiting_per_network,
+        });
+        let shared = Shared { certificate, control, cancels, anteroom, config };
         let workers = Workers::start().map_err(ListenError::Threads)?;
         Ok(Self { tcp, workers, address, shared: Arc::new(shared) })
     }
@@ -147,7 +143,7 @@ impl PostgresListener {
             };
             match accepted {
                 // Everything that can wait happens in the client's own task: nobody stalls this loop.
-                Ok((stream, client)) => match Admitted::take(&self.shared, client.ip()) {
+                Ok((stream, client)) => match self.shared.anteroom.admit(client.ip()) {
                     Some((admitted, waiting)) => {
                         let (shared, stopping) = (Arc::clone(&self.shared), stopping.clone());
                         self.workers.spawn(&clients, async move {
@@ -159,7 +155,7 @@ impl PostgresListener {
                             drop(admitted);
                         });
                     }
-                    None => tracing::warn!(%client, "connection refused: too many are not logged in"),
+                    None => tracing::warn!(%client, "connection refused: all connections are taken"),
                 },
                 Err(error) => {
                     // Out of file handles, mostly: that passes when somebody leaves.
@@ -180,58 +176,4 @@ impl PostgresListener {
 /// One client has one address, however it came.
 const fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// A place among the connections; given back when dropped.
-struct Admitted {
-    counts: Arc<Mutex<Counts>>,
-}
-
-/// A place among those who are not logged in; given back when dropped.
-pub(crate) struct Waiting {
-    counts: Arc<Mutex<Counts>>,
-    address: IpAddr,
-}
-
-impl Admitted {
-    fn take(shared: &Shared, address: IpAddr) -> Option<(Self, Waiting)> {
-        let PostgresConfig { most_connections, most_waiting, most_waiting_per_address, .. } = shared.config;
-        let mut counts = lock(&shared.counts);
-        let from_there = counts.waiting.get(&address).copied().unwrap_or_default();
-        if counts.connections >= most_connections
-            || counts.waiting_in_all >= most_waiting
-            || from_there >= most_waiting_per_address
-        {
-            return None;
-        }
-        counts.connections += 1;
-        counts.waiting_in_all += 1;
-        counts.waiting.insert(address, from_there + 1);
-        let waiting = Waiting { counts: Arc::clone(&shared.counts), address };
-        Some((Self { counts: Arc::clone(&shared.counts) }, waiting))
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
-        counts.connections = counts.connections.saturating_sub(1);
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
-        counts.waiting_in_all = counts.waiting_in_all.saturating_sub(1);
-        if let Some(count) = counts.waiting.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.waiting.remove(&self.address);
-            }
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

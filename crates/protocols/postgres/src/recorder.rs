@@ -1,6 +1,6 @@
 //! What is written down: records before the bytes they are about go on, and milestones for the review behind them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(crate) struct Recorder {
     channel: u32,
     pending: Mutex<Pending>,
     told: Notify,
+    /// One at a time writes milestones.
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -30,13 +32,20 @@ struct Pending {
     changes: Vec<Changed>,
     /// Where in `changes` a thing stands.
     places: HashMap<String, usize>,
-    transfers: Vec<NodeEvent>,
     transfers_in_all: usize,
+    /// Milestones on their way into the ledger; one stays until it is there.
+    milestones: VecDeque<NodeEvent>,
 }
 
 impl Recorder {
     pub(crate) fn new(session: Session, channel: u32) -> Self {
-        Self { session, channel, pending: Mutex::default(), told: Notify::new() }
+        Self {
+            session,
+            channel,
+            pending: Mutex::default(),
+            told: Notify::new(),
+            writing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Writes records. Only then may the bytes go on.
@@ -71,7 +80,7 @@ impl Recorder {
         let mut pending = self.lock();
         pending.transfers_in_all += 1;
         if pending.transfers_in_all <= MOST_TRANSFERS {
-            pending.transfers.push(event);
+            pending.milestones.push_back(event);
             self.told.notify_one();
         }
     }
@@ -109,22 +118,27 @@ impl Recorder {
         }
     }
 
-    /// Writes what milestones are still owed.
+    /// Writes what milestones are still owed. If it is dropped halfway, the next call goes on where it was: one may be
+    /// written twice, and none is lost.
     pub(crate) async fn report_all(&self) {
-        let Pending { changes, transfers, .. } = {
-            let mut pending = self.lock();
-            let transfers_in_all = pending.transfers_in_all;
-            std::mem::replace(&mut *pending, Pending { transfers_in_all, ..Pending::default() })
-        };
-        let changed = changes.into_iter().map(|change| NodeEvent::DatabaseChanged {
+        let changed = |change: &Changed| NodeEvent::DatabaseChanged {
             session: self.session.id(),
             channel: self.channel,
-            what: in_words(&change),
-        });
-        for event in transfers.into_iter().chain(changed) {
+            what: in_words(change),
+        };
+        let _one = self.writing.lock().await;
+        {
+            let mut pending = self.lock();
+            let changes = std::mem::take(&mut pending.changes);
+            pending.places.clear();
+            pending.milestones.extend(changes.iter().map(changed));
+        }
+        loop {
+            let Some(event) = self.lock().milestones.front().cloned() else { return };
             if self.session.milestone(event).await.is_err() {
                 return;
             }
+            self.lock().milestones.pop_front();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -60,6 +60,7 @@ pub(crate) struct Conversation {
     cancel: Cancel,
     channel: u32,
     longest: usize,
+    description_bytes: usize,
     /// The server has said something.
     moved: Notify,
     /// There is something to put in.
@@ -82,12 +83,20 @@ struct State {
     held: bool,
     /// The question of ours is being answered: its ReadyForQuery is for us.
     probed: bool,
+    /// Cancel requests on their way to the server: what came next could be hit by them.
+    cancelling: u32,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.cancelling > 0 || self.audit.is_full()
+    }
 }
 
 /// What a client's bytes led to.
 enum Took {
     All,
-    /// Too much waits for the server.
+    /// Too much waits for the server, or a cancel request is on its way there.
     Full,
     /// This one waits for a second person.
     Held(FromClientMessage, Bytes),
@@ -106,7 +115,7 @@ impl Conversation {
         longest: usize,
         statuses: &[FromServerMessage],
     ) -> Result<Self, getrandom::Error> {
-        let channel = config.channel;
+        let (channel, description_bytes) = (config.channel, config.kept.description_bytes());
         let mut audit = Audit::new(config);
         for status in statuses {
             audit.server(status, 0);
@@ -119,6 +128,7 @@ impl Conversation {
             executed: false,
             held: false,
             probed: false,
+            cancelling: 0,
         };
         Ok(Self {
             may: session.lease().postgres.clone(),
@@ -128,6 +138,7 @@ impl Conversation {
             cancel,
             channel,
             longest,
+            description_bytes,
             moved: Notify::new(),
             put: Notify::new(),
             withdrawn: Notify::new(),
@@ -163,10 +174,10 @@ impl Conversation {
     }
 
     /// Somebody who has this conversation's key wants its running statement stopped. Gives what does it at the target.
+    /// Until [`Self::cancelled`] nothing more goes to the server.
     pub(crate) fn cancel(&self, from: SocketAddr, through: Option<&Name>) -> Option<Cancel> {
-        let state = self.lock();
+        let mut state = self.lock();
         let (held, running) = (state.held, state.audit.running());
-        drop(state);
         let what = match (held, running) {
             (true, _) => "withdraws the statement that waits".to_owned(),
             (false, Some(number)) => format!("cancels statement {number}"),
@@ -180,7 +191,15 @@ impl Conversation {
             self.withdrawn.notify_one();
             return None;
         }
-        running.map(|_| self.cancel.clone())
+        running?;
+        state.cancelling += 1;
+        Some(self.cancel.clone())
+    }
+
+    /// The server has taken the request, or will not.
+    pub(crate) fn cancelled(&self) {
+        self.lock().cancelling -= 1;
+        self.moved.notify_one();
     }
 
     /// Stops what runs at the target; for the end of a session.
@@ -238,21 +257,21 @@ impl Conversation {
                     Took::All => break,
                     Took::Left => return Err(Stop::ClientLeft),
                     Took::Full => {
-                        self.until(|audit| !audit.is_full()).await;
+                        self.until(|state| !state.is_full()).await;
                         None
                     }
                     Took::Unsure(message, raw) => {
-                        self.until(Audit::is_settled).await;
+                        self.until(|state| state.audit.is_settled()).await;
                         self.take_one(message, raw, &mut out)?
                     }
                     Took::Adrift(message, raw) => {
                         self.lock().refused.probe(&mut out);
                         send(to, &mut out, gait.read()).await.map_err(|_| Stop::TargetLeft)?;
-                        self.until(|audit| !audit.is_adrift()).await;
+                        self.until(|state| !state.audit.is_adrift()).await;
                         self.take_one(message, raw, &mut out)?
                     }
                     Took::Held(message, raw) => {
-                        self.until(Audit::is_settled).await;
+                        self.until(|state| state.audit.is_settled()).await;
                         self.held(&message, &raw, &mut buffer, from, &mut out).await?
                     }
                 };
@@ -265,11 +284,14 @@ impl Conversation {
     }
 
     /// Waits until the server has said enough.
-    async fn until(&self, enough: impl Fn(&Audit) -> bool) {
+    async fn until(&self, enough: impl Fn(&State) -> bool) {
         loop {
             let moved = self.moved.notified();
-            if enough(&self.lock().audit) {
-                return;
+            {
+                let state = self.lock();
+                if state.cancelling == 0 && enough(&state) {
+                    return;
+                }
             }
             moved.await;
         }
@@ -287,7 +309,7 @@ impl Conversation {
         let mut state = self.lock();
         let state = &mut *state;
         let took = loop {
-            if state.audit.is_full() {
+            if state.is_full() {
                 break Took::Full;
             }
             let piece = scanner.next(buffer, &mut state.audit.from_client()).map_err(Stop::Client)?;
@@ -424,10 +446,11 @@ impl Conversation {
         buffer: &mut BytesMut,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<std::convert::Infallible, Stop> {
-        let mut scanner = ServerScanner::new(0);
+        let mut scanner = ServerScanner::new(self.description_bytes);
         scanner.authenticated();
         let mut out = BytesMut::new();
         let mut gait = Gait::default();
+        let mut put = std::pin::pin!(self.put.notified());
         loop {
             self.take_down(&mut scanner, buffer, &mut out)?;
             self.moved.notify_one();
@@ -443,7 +466,7 @@ impl Conversation {
                     Ok(0) | Err(_) => return Err(Stop::TargetLeft),
                     Ok(bytes) => gait.moved(bytes),
                 },
-                () = self.put.notified() => {}
+                () = &mut put => put.set(self.put.notified()),
             }
         }
     }
@@ -565,26 +588,3 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut, gait: usiz
 
 /// How long a conversation that is over may take to say so.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(40);
-
-/// Runs both pumps until one has nothing more to do.
-pub(crate) async fn run(
-    conversation: &Arc<Conversation>,
-    client: (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
-    server: (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
-    read: BytesMut,
-) -> Stop {
-    let up = conversation.upward(client.0, server.1);
-    let down = conversation.downward(server.0, read, client.1);
-    let (report, warnings) = (conversation.recorder.report(), conversation.warnings());
-    let session = conversation.session().clone();
-    let closed = session.closed();
-    tokio::pin!(up, down, closed, report, warnings);
-    tokio::select! {
-        biased;
-        reason = &mut closed => Stop::Ended(reason),
-        stop = &mut down => stop,
-        stop = &mut up => stop,
-        never = &mut report => match never {},
-        never = &mut warnings => match never {},
-    }
-}

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use halligan_session::Waiting;
 use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
@@ -20,7 +21,7 @@ const NO_FORWARDING: &str = "connections are not forwarded through Halligan";
 pub(crate) struct ClientHandler {
     pub(crate) connection: Arc<Connection>,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) waiting: Option<crate::server::Waiting>,
+    pub(crate) waiting: Option<Waiting>,
     pub(crate) authenticator: Authenticator,
 }
 

@@ -1,14 +1,13 @@
 //! The listener: who may connect, how many, and for how long before they have said who they are.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use halligan_core::ids::Name;
-use halligan_session::{ClientConnection, ControlPlane};
+use halligan_session::{Admitted, Anteroom, AnteroomLimits, ClientConnection, ControlPlane, Waiting};
 use russh::keys::PrivateKey;
 use russh::server::{self, run_stream};
 use russh::{MethodKind, MethodSet, SshId};
@@ -48,8 +47,8 @@ pub struct SshConfig {
     pub most_connections: usize,
     /// Most connections that are not logged in.
     pub most_waiting: usize,
-    /// Most of those from one address.
-    pub most_waiting_per_address: usize,
+    /// Most of those from one network: an address, or a /64 of IPv6.
+    pub most_waiting_per_network: usize,
     /// How long sessions may go on after a stop was asked for, before they are ended.
     pub drain: Duration,
 }
@@ -65,7 +64,7 @@ impl SshConfig {
             login_grace: Duration::from_secs(60),
             most_connections: 8_192,
             most_waiting: 256,
-            most_waiting_per_address: 64,
+            most_waiting_per_network: 64,
             drain: Duration::from_secs(10),
         }
     }
@@ -100,15 +99,7 @@ struct Shared {
     config: SshConfig,
     protocol: Arc<server::Config>,
     control: Arc<dyn ControlPlane>,
-    counts: Arc<Mutex<Counts>>,
-}
-
-/// Who is connected and not logged in yet.
-#[derive(Debug, Default)]
-struct Counts {
-    connections: usize,
-    waiting: HashMap<IpAddr, usize>,
-    waiting_in_all: usize,
+    anteroom: Anteroom,
 }
 
 impl SshListener {
@@ -125,7 +116,12 @@ impl SshListener {
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let protocol = Arc::new(protocol(key, certificates));
-        let shared = Shared { protocol, control, counts: Arc::default(), config };
+        let anteroom = Anteroom::new(AnteroomLimits {
+            most_connections: config.most_connections,
+            most_waiting: config.most_waiting,
+            most_waiting_per_network: config.most_waiting_per_network,
+        });
+        let shared = Shared { protocol, control, anteroom, config };
         Ok(Self { listener, address, host_key, shared: Arc::new(shared) })
     }
 
@@ -151,11 +147,11 @@ impl SshListener {
             match accepted {
                 // Everything that can wait happens in the client's own task: nobody stalls this loop.
                 Ok((stream, address)) => {
-                    if let Some(admitted) = Admitted::take(&self.shared, address.ip().to_canonical()) {
+                    if let Some(admitted) = self.shared.anteroom.admit(address.ip()) {
                         let shared = Arc::clone(&self.shared);
                         clients.spawn(serve_client(shared, stream, address, admitted, stopping.clone()));
                     } else {
-                        tracing::warn!(client = %address, "connection refused: too many are not logged in");
+                        tracing::warn!(client = %address, "connection refused: all connections are taken");
                     }
                 }
                 Err(error) => {
@@ -209,73 +205,23 @@ fn protocol(key: PrivateKey, certificates: Vec<russh::keys::Certificate>) -> ser
     }
 }
 
-/// A place among the connections; given back when dropped.
-struct Admitted {
-    counts: Arc<Mutex<Counts>>,
-    waiting: Option<Waiting>,
-}
-
-/// A place among those who are not logged in; given back when dropped.
-pub(crate) struct Waiting {
-    counts: Arc<Mutex<Counts>>,
-    address: IpAddr,
-}
-
-impl Admitted {
-    fn take(shared: &Shared, address: IpAddr) -> Option<Self> {
-        let SshConfig { most_connections, most_waiting, most_waiting_per_address, .. } = shared.config;
-        let mut counts = lock(&shared.counts);
-        let from_there = counts.waiting.get(&address).copied().unwrap_or_default();
-        if counts.connections >= most_connections
-            || counts.waiting_in_all >= most_waiting
-            || from_there >= most_waiting_per_address
-        {
-            return None;
-        }
-        counts.connections += 1;
-        counts.waiting_in_all += 1;
-        counts.waiting.insert(address, from_there + 1);
-        let waiting = Waiting { counts: Arc::clone(&shared.counts), address };
-        Some(Self { counts: Arc::clone(&shared.counts), waiting: Some(waiting) })
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
-        counts.connections = counts.connections.saturating_sub(1);
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
-        counts.waiting_in_all = counts.waiting_in_all.saturating_sub(1);
-        if let Some(count) = counts.waiting.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.waiting.remove(&self.address);
-            }
-        }
-    }
-}
-
 async fn serve_client(
     shared: Arc<Shared>,
     stream: TcpStream,
     address: SocketAddr,
-    mut admitted: Admitted,
+    (admitted, waiting): (Admitted, Waiting),
     stopping: CancellationToken,
 ) {
     let client = SocketAddr::new(address.ip().to_canonical(), address.port());
     let Ok((stream, cutter)) = Cutter::new(stream) else { return };
     let gate = Gate::new(BEFORE_LOGIN);
+    let asked_out = waiting.asked_out();
     let from = ClientConnection { client, gateway: shared.config.gateway.clone() };
     let connection = Arc::new(Connection::new(Arc::clone(&shared.control), from, cutter));
     let handler = ClientHandler {
         connection: Arc::clone(&connection),
         gate: Arc::clone(&gate),
-        waiting: admitted.waiting.take(),
+        waiting: Some(waiting),
         authenticator: Authenticator::default(),
     };
     let stream = GatedStream { inner: stream, gate: Arc::clone(&gate) };
@@ -287,7 +233,7 @@ async fn serve_client(
     };
     tokio::pin!(running);
     let grace = tokio::time::sleep(shared.config.login_grace);
-    tokio::pin!(grace);
+    tokio::pin!(grace, asked_out);
     let (mut in_grace, mut told) = (true, false);
     let ended = loop {
         tokio::select! {
@@ -295,6 +241,13 @@ async fn serve_client(
             () = &mut grace, if in_grace => {
                 in_grace = false;
                 if !gate.is_open() {
+                    connection.cut();
+                }
+            }
+            () = &mut asked_out, if in_grace => {
+                in_grace = false;
+                if !gate.is_open() {
+                    tracing::warn!(%client, "a client that was not logged in made room for another");
                     connection.cut();
                 }
             }
@@ -309,8 +262,4 @@ async fn serve_client(
     }
     connection.finish().await;
     drop(admitted);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -499,7 +499,7 @@ async fn strangers_are_few_and_do_not_stall_anybody() {
         |lease| lease,
         |sshd| sshd,
         |config| {
-            config.most_waiting_per_address = 4;
+            config.most_waiting_per_network = 4;
             config.login_grace = Duration::from_secs(2);
         },
     )
@@ -514,7 +514,7 @@ async fn strangers_are_few_and_do_not_stall_anybody() {
     for _ in 0..2 {
         idle.push(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.unwrap());
     }
-    // The fifth was shut out at once; the others go when their time is up.
+    // The first made room for the fifth; the others go when their time is up.
     let started = Instant::now();
     for mut stream in idle.into_iter().rev() {
         let mut all = Vec::new();

@@ -10,18 +10,23 @@ use serde_json::Value;
 use crate::cast::Cast;
 use crate::people::{Ran, find, id};
 use crate::place::Place;
-use crate::story::{Teller, eventually, proof, request, show};
+use crate::story::{Teller, eventually, proof, proof_within, request, show};
 
 pub const ENTITLEMENT: &str = "orders-db/operate";
 
-/// Everything that happens in the database.
-pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &str) -> Result<()> {
+/// For a server that makes no new users.
+const RESCUE: &str = "orders-db/rescue";
+/// What such a server says of itself.
+const READ_ONLY: &str = "ALTER SYSTEM SET default_transaction_read_only = on";
+
+/// Anna asks, carla and dmitri agree; gives the grant when it is active.
+async fn granted(cast: &mut Cast, entitlement: &str, incident: &str) -> Result<String> {
     let more = ["--for", "20m", "--why-not-lower", "rows must be corrected", "--incident", incident];
-    let mut filed = request(cast.person("anna")?, ENTITLEMENT, "db-locked", &more)?;
+    let mut filed = request(cast.person("anna")?, entitlement, "db-locked", &more)?;
     if filed.code != 0 {
         let totp = cast.person_mut("anna")?.code().await?;
         let more = [&more[..], &["--totp", &totp]].concat();
-        filed = request(cast.person("anna")?, ENTITLEMENT, "db-locked", &more)?;
+        filed = request(cast.person("anna")?, entitlement, "db-locked", &more)?;
     }
     let wanted = id(&filed.ok()?.json()?, "req_").context("the request has no id")?;
     for who in ["carla", "dmitri"] {
@@ -31,7 +36,7 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
             .ok()?;
     }
     let anna = cast.person("anna")?;
-    let grant = eventually("the grant to be active", Duration::from_secs(15), || {
+    eventually("the grant to be active", Duration::from_secs(15), || {
         let grant = id(&show(anna, &wanted)?, "grt_");
         let active =
             |grant: &String| Ok::<_, anyhow::Error>(show(anna, grant)?.to_string().contains("\"active\""));
@@ -40,7 +45,57 @@ pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: 
             _ => None,
         })
     })
-    .await?;
+    .await
+}
+
+/// The server takes no writes, so no user can be made in it. A standing role, which only a certificate opens, is there for
+/// that. Gives its grant: the proof comes when the certificate is over, and nobody waits for it here.
+pub async fn rescue(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &str) -> Result<String> {
+    let database = place.database.as_ref().context("the database is missing")?;
+    let says = |statement: &str| {
+        database.sql("postgres", statement)?;
+        database.sql("postgres", "SELECT pg_reload_conf()")
+    };
+    says(READ_ONLY)?;
+    let grant = granted(cast, RESCUE, incident).await?;
+    let anna = cast.person("anna")?;
+    let psql = |sql: &str| {
+        let wrapped =
+            ["psql", RESCUE, "-X", "-A", "-t", "-c", "SET default_transaction_read_only = off", "-c", sql];
+        Ok::<_, anyhow::Error>(Ran::of(anna.command()?.args(wrapped).output()?))
+    };
+    let run = psql("UPDATE orders SET cents = cents WHERE id = 1 RETURNING session_user")?;
+    let run = run.ok().context("halligan psql at a server that makes no users")?;
+    if !run.out.contains("halligan_prep_") {
+        bail!("that was no standing role: {}", run.out);
+    }
+    let made =
+        database.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'halligan\\_grt%'")?;
+    if made.trim() != "0" {
+        bail!("{made} users were made");
+    }
+    says("ALTER SYSTEM RESET default_transaction_read_only")?;
+    anna.run(&["give-back", &grant])?.ok()?;
+    if psql("SELECT 1")?.code == 0 {
+        bail!("psql got in after the end");
+    }
+    tell.done(
+        "a server that takes no writes: anna gets in as a standing role, by a certificate of two minutes",
+    );
+    Ok(grant)
+}
+
+/// The proof for [`rescue`]'s grant.
+pub async fn rescued(cast: &Cast, tell: &mut Teller, grant: &str) -> Result<()> {
+    proof_within(cast.person("anna")?, grant, Duration::from_secs(180)).await?;
+    tell.done("proved: the standing role is what it was, and its certificates open nothing any more");
+    Ok(())
+}
+
+/// Everything that happens in the database.
+pub async fn scene(place: &Place, cast: &mut Cast, tell: &mut Teller, incident: &str) -> Result<()> {
+    let grant = granted(cast, ENTITLEMENT, incident).await?;
+    let anna = cast.person("anna")?;
     let made = anna.run(&["password", ENTITLEMENT])?.ok()?.json()?;
     let password = find(&made, "password").context("no connect password was made")?;
     let psql = Psql { place, password };

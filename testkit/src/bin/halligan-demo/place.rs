@@ -270,7 +270,9 @@ impl Place {
             database.sql("orders", &rights.replace("GROUP", group))?;
             command.args(["--group", group]);
         }
-        command.args(["--gateway", "127.0.0.1/32", "--connector", "127.0.0.1/32"]);
+        command.args(["--prepared", "orders_operators=2"]);
+        // Where a connector in the gateway's own machine expects gateways.
+        command.args(["--gateway", "127.0.0.1/32", "--gateway", "::1/128", "--connector", "127.0.0.1/32"]);
         match self.layout {
             Layout::One => command.arg("--config").arg(self.config()),
             Layout::Three => command.arg("--folder").arg(self.role_folder("connector")),
@@ -286,6 +288,13 @@ impl Place {
             .filter(|line| line.starts_with("host"))
             .fold(String::new(), |all, line| all + line + "\n");
         database.install(&text, &lines)?;
+        // The authority that opens standing roles stands in the script's first lines.
+        let said = |line: &str| line.strip_prefix("--").map(|rest| rest.trim().to_owned() + "\n");
+        let said: String = text.lines().filter_map(said).collect();
+        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        let authority =
+            said.find(begin).zip(said.find(end)).and_then(|(from, to)| said.get(from..to + end.len()));
+        database.trust_clients_of(authority.context("the script names no authority")?)?;
         self.database = Some(database);
         Ok(())
     }

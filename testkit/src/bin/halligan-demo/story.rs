@@ -90,6 +90,7 @@ async fn scenes(place: &mut Place, cast: &mut Cast, tell: &mut Teller) -> Result
     let first = two_approvers(place, cast, tell).await?;
     at_once_and_bypass(place, cast, tell).await?;
     work(place, cast, tell, &first.grant).await?;
+    let rescue = database::rescue(place, cast, tell, &first.incident).await?;
     database::scene(place, cast, tell, &first.incident).await?;
     extension(cast, tell, &first.grant).await?;
     if place.layout == Layout::Three {
@@ -97,6 +98,7 @@ async fn scenes(place: &mut Place, cast: &mut Cast, tell: &mut Teller) -> Result
     }
     give_back(place, cast, tell, &first.grant).await?;
     hard_stop(place, cast, tell, &first.incident).await?;
+    database::rescued(cast, tell, &rescue).await?;
     close(place, cast, tell, &first.incident).await?;
     evidence(place, cast, tell, &first.incident).await
 }
@@ -393,7 +395,12 @@ async fn give_back(place: &Place, cast: &mut Cast, tell: &mut Teller, grant: &st
 
 /// Waits for the proof of a grant.
 pub async fn proof(who: &Person, grant: &str) -> Result<()> {
-    eventually("the revocation proof", Duration::from_secs(90), || {
+    proof_within(who, grant, Duration::from_secs(90)).await
+}
+
+/// As [`proof`], for one that takes its time.
+pub async fn proof_within(who: &Person, grant: &str, within: Duration) -> Result<()> {
+    eventually("the revocation proof", within, || {
         let found = show(who, grant)?;
         if find(&found, "state").as_deref() != Some("revoked") {
             return Ok(None);

@@ -80,6 +80,34 @@ async fn what_is_left_behind_is_named() {
 }
 
 #[tokio::test]
+async fn a_right_that_a_session_took_from_its_group_keeps_nothing_from_the_end() {
+    let world = World::new().await;
+    world.sql("GRANT CREATE ON DATABASE orders TO orders_write");
+    world.connector.activate(&world.signed(1)).await.unwrap();
+    let user = world.issue().await;
+    let mut session = world.login(&user, "orders").await.unwrap();
+    for statement in [
+        // As the group…
+        "CREATE SCHEMA theirs; REVOKE CREATE ON SCHEMA theirs FROM orders_write",
+        // …and as the session's own role.
+        "SET ROLE NONE; CREATE SCHEMA own; CREATE TABLE own.t (); REVOKE ALL ON SCHEMA own FROM CURRENT_USER",
+        "SET ROLE orders_write; GRANT CREATE ON SCHEMA theirs TO orders_write; SET ROLE NONE; CREATE TABLE theirs.t ();
+         CREATE FUNCTION theirs.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE theirs.e AS ENUM ('a');
+         SET ROLE orders_write; REVOKE CREATE ON SCHEMA theirs FROM orders_write",
+    ] {
+        session.query(statement).await.unwrap();
+    }
+    world.connector.deactivate(GRANT, 2).await.unwrap();
+    assert_eq!(world.roles(), "");
+    all_proven(&world.connector.look(GRANT, 2).await.unwrap());
+    let owners =
+        "SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname IN ('own', 'theirs')";
+    assert_eq!(world.sql(owners), PostgresTarget::WRITERS);
+    let lent = "SELECT has_schema_privilege('orders_write', 'theirs', 'CREATE')";
+    assert_eq!(world.sql(lent), "f", "what was lent is taken back");
+}
+
+#[tokio::test]
 async fn what_cannot_be_given_away_keeps_the_role_and_fails_the_proof() {
     let world = World::new().await;
     world.connector.activate(&world.signed(1)).await.unwrap();

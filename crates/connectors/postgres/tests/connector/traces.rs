@@ -56,6 +56,76 @@ async fn what_is_changed_in_a_database_for_later_is_named() {
     all_proven(&Evidence { at: world.lease(1).issued_at, checks: world.look(2).await });
 }
 
+#[tokio::test]
+async fn code_that_others_run_and_rights_given_away_are_named() {
+    let world = World::new().await;
+    world.sql(
+        "GRANT CREATE ON SCHEMA public TO orders_write; CREATE ROLE guest; CREATE ROLE clerks;
+         GRANT clerks TO orders_write WITH ADMIN OPTION; GRANT clerks TO guest;
+         SET ROLE orders_write; CREATE TABLE public.mine (id int); GRANT SELECT ON public.mine TO guest;
+         CREATE FUNCTION public.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+         CREATE FUNCTION public.fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER first BEFORE INSERT ON public.mine FOR EACH ROW EXECUTE FUNCTION public.fires();
+         CREATE VIEW public.seen AS SELECT 1 AS id; GRANT SELECT ON public.seen TO guest",
+    );
+    world.connector.activate(&world.signed(1)).await.unwrap();
+    let user = world.issue().await;
+    let mut session = world.login(&user, "orders").await.unwrap();
+    // Work of every day leaves nothing of that kind.
+    session.query("CREATE TABLE public.work (id int); CREATE INDEX ON public.work (id); INSERT INTO public.mine VALUES (1); CREATE FUNCTION public.helps() RETURNS int LANGUAGE sql AS 'SELECT 2'").await.unwrap();
+    for planted in [
+        "CREATE FUNCTION public.door() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        "CREATE OR REPLACE FUNCTION public.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2'",
+        "CREATE OR REPLACE FUNCTION public.fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM 1; RETURN NEW; END'",
+        "CREATE TRIGGER second AFTER DELETE ON public.mine EXECUTE FUNCTION public.fires()",
+        "CREATE RULE quiet AS ON DELETE TO public.mine DO INSTEAD NOTHING",
+        "CREATE OR REPLACE VIEW public.seen AS SELECT id FROM public.mine",
+        "CREATE POLICY open ON public.mine USING (true)",
+        "GRANT UPDATE (id) ON public.mine TO guest",
+        "GRANT INSERT ON public.mine TO PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION public.helps() FROM PUBLIC",
+        "GRANT EXECUTE ON FUNCTION public.helps() TO guest WITH GRANT OPTION",
+        "GRANT clerks TO orders_read",
+    ] {
+        session.query(planted).await.unwrap_or_else(|error| panic!("{planted}: {error:?}"));
+    }
+    world.connector.deactivate(GRANT, 2).await.unwrap();
+    let checks = world.look(2).await;
+    let left = of(&checks, CheckKind::Leftovers);
+    assert_eq!(left.finding, Finding::Failed, "{left:?}");
+    for what in [
+        "the function public.door(), which runs as orders_write",
+        "the function public.old(), which runs as orders_write",
+        "the trigger first on public.mine",
+        "the trigger second on public.mine",
+        "the rule quiet on public.mine",
+        "the view public.seen, which others may read",
+        "the policy open on public.mine",
+        "row security of public.mine, which is off",
+        "the right UPDATE on column id of table public.mine, which orders_write gave to guest",
+        "the right INSERT on table public.mine, which orders_write gave to everybody",
+        "the right EXECUTE (and to give it on) on function public.helps(), which orders_write gave to guest",
+        "member orders_read in clerks",
+    ] {
+        assert!(
+            left.detail.replace("public.", "").contains(&what.replace("public.", "")),
+            "{what}: {left:?}"
+        );
+    }
+    for kept in ["work", "the right SELECT", "guest in clerks"] {
+        assert!(!left.detail.contains(kept), "{kept}: {left:?}");
+    }
+    world.sql(
+        "SET ROLE orders_write; REVOKE clerks FROM orders_read; DROP FUNCTION public.door(); DROP FUNCTION public.helps();
+         CREATE OR REPLACE FUNCTION public.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+         CREATE OR REPLACE FUNCTION public.fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         DROP TRIGGER second ON public.mine; DROP RULE quiet ON public.mine; DROP POLICY open ON public.mine;
+         CREATE OR REPLACE VIEW public.seen AS SELECT 1 AS id;
+         REVOKE UPDATE (id) ON public.mine FROM guest; REVOKE INSERT ON public.mine FROM PUBLIC",
+    );
+    all_proven(&Evidence { at: world.lease(1).issued_at, checks: world.look(2).await });
+}
+
 /// Whether this machine has the extension for this major.
 fn has_cron() -> bool {
     std::path::Path::new(&format!("/usr/share/postgresql/{}/extension/pg_cron.control", major())).exists()

@@ -68,9 +68,7 @@ impl World {
     pub async fn standing(build: impl FnOnce(Builder) -> Builder) -> Self {
         let world = Self::with(build).await;
         let setup = world.standing_setup();
-        let ca = world.target.folder().join("ca.pem");
-        let both = format!("{}{}", world.target.ca_pem(), setup.client_authority.as_deref().unwrap());
-        std::fs::write(ca, both).unwrap();
+        world.target.trust_clients_of(setup.client_authority.as_deref().unwrap()).unwrap();
         world.target.install(&setup.script().unwrap(), &setup.hba().unwrap()).unwrap();
         world
     }

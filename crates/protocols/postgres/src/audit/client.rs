@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use halligan_core::catalog::StatementClass;
 use halligan_recording::Outcome;
 use halligan_recording::text::lossless;
 
-use super::names::{self, ByName, Portal, Prepared};
+use super::names::{self, Portal, Prepared};
 use super::queue::{Expected, Owed, Running};
+use super::texts::{ByName, folded};
 use super::{Audit, AuditError, Runs};
-use crate::classify::{Backslashes, Label, Risk, touches_reading};
+use crate::classify::{Backslashes, Label, Risk};
 use crate::codec::{Bind, FromClientMessage, Target};
 use crate::lexer::tokens;
 use crate::parameters;
@@ -123,7 +123,8 @@ impl Audit {
             M::Execute { portal, .. } => {
                 let Some(runs) = runs.or_else(|| self.runs(message)) else { return Ok(()) };
                 let begun = self.names.portal(portal).and_then(|portal| portal.run().take());
-                let running = match begun {
+                let asked = self.names.portal(portal).map_or_else(Vec::new, |portal| portal.asked.clone());
+                let mut running = match begun {
                     Some(begun) if begun.runs.class() == runs.class() => begun,
                     // `EXECUTE name`, of another statement than when it was bound.
                     Some(begun) => {
@@ -132,6 +133,7 @@ impl Audit {
                     }
                     None => self.begin(runs, at),
                 };
+                running.asked = Some(asked);
                 self.reads_otherwise(&Arc::clone(&running.runs.statement), at);
                 if self.skipping {
                     self.not_run(running, at);
@@ -166,7 +168,8 @@ impl Audit {
                 let parameters = runs.parameters.clone();
                 let cost = parameters.as_ref().map_or(0, |values| values.len());
                 let running = self.begin(runs, at);
-                let portal = Portal::new(statement, parameters, class, running, &self.names.held);
+                let asked = bind.result_formats.clone();
+                let portal = Portal::new(statement, parameters, class, asked, running, &self.names.held);
                 let portal = Arc::new(portal);
                 let before = self.names.put_portal(&bind.portal, Some(portal.clone()));
                 self.names.ask_portal(&bind.portal, self.batch);
@@ -175,7 +178,10 @@ impl Audit {
             M::Describe(Target::Statement(name)) => {
                 self.owe(Expected::Describe { statement: self.names.statement(name).cloned() }, 0);
             }
-            M::Describe(Target::Portal(_)) => self.owe(Expected::DescribeRows, 0),
+            M::Describe(Target::Portal(name)) => {
+                let statement = self.names.portal(name).map(|portal| Arc::clone(&portal.statement));
+                self.owe(Expected::DescribeRows { statement }, 0);
+            }
             M::Close(Target::Statement(name)) => {
                 let before = self.names.put_statement(name, None);
                 self.names.ask_statement(name, self.batch);
@@ -234,20 +240,7 @@ impl Audit {
     }
 
     fn prepare(&mut self, sql: &[u8], types: Vec<u32>) -> Prepared {
-        let sql = lossless(sql);
-        let backslashes = self.classifier.backslashes();
-        let label = self.classifier.label(&sql);
-        let secret = self.classifier.secret_parameters(&sql);
-        let is_code = label.class == StatementClass::Unknown;
-        let by_name = names::by_name(&sql, backslashes, is_code);
-        let touches = touches_reading(&sql);
-        let masked = self.classifier.mask(&sql);
-        let mut prepared = Prepared::new(masked.text.into(), label, secret, types, &self.names.held);
-        prepared.hides_code = masked.code_masked;
-        prepared.by_name = by_name;
-        prepared.touches_reading = touches;
-        prepared.moves_cursors = names::moves_cursors(&sql, backslashes);
-        prepared
+        Prepared::new(self.texts.read(sql, &mut self.classifier), types, &self.names.held)
     }
 
     /// A text is on its way that may change how texts are read, or what stands under names.
@@ -277,9 +270,8 @@ impl Audit {
             return Arc::clone(label);
         }
         let name = tokens(&statement.text, self.classifier.backslashes()).nth(1);
-        let known = name
-            .and_then(|name| names::folded(&name))
-            .and_then(|name| self.names.statement(&Bytes::from(name)));
+        let known =
+            name.and_then(|name| folded(&name)).and_then(|name| self.names.statement(&Bytes::from(name)));
         match known {
             Some(prepared) if label.statements == 1 => Arc::new(Label {
                 class: prepared.label.class,

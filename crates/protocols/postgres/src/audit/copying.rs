@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Audit;
 use super::queue::Owed;
+use super::rows::Layout;
 use crate::codec::Passing;
 use crate::lexer::{TokenKind, tokens};
 
@@ -68,8 +69,14 @@ pub struct FromServer<'a>(pub &'a mut Audit);
 
 impl FromServer<'_> {
     fn count(&mut self, rows: u64) {
-        if let Some(running) = self.0.waiting.iter_mut().find_map(|owed| owed.what.running_mut()) {
+        let audit = &mut *self.0;
+        if let Some(running) = audit.waiting.iter_mut().find_map(|owed| owed.what.running_mut()) {
             running.seen += rows;
+            if audit.keeper.wants_layout() {
+                let (number, statement) = (running.number, &running.runs.statement);
+                let layout = Layout::of_portal(number, statement, running.asked.as_deref());
+                audit.keeper.lay_out(layout, &mut audit.records);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Prepared statements and portals by name; the empty name is the unnamed one.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,79 +10,63 @@ use halligan_core::catalog::StatementClass;
 use super::AuditError;
 use super::budget::{Budget, Pin};
 use super::queue::Running;
-use crate::classify::{Label, Risk};
-use crate::lexer::{Token, TokenKind, tokens};
+use super::texts::Said;
+use crate::codec::Column;
 
 /// All that is remembered, in bytes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What an entry costs beside its text.
 const ENTRY_BYTES: usize = 256;
 /// Names that are longer are cut by the server, to what another may be called.
-const MAX_NAME_BYTES: usize = 63;
-/// Texts that are longer are not read for the names in them.
-const MAX_READ_BYTES: usize = 256 * 1024;
+pub(super) const MAX_NAME_BYTES: usize = 63;
 
 /// A statement that can be bound.
 #[derive(Debug)]
 pub struct Prepared {
-    pub text: Arc<str>,
-    pub label: Arc<Label>,
-    /// Parameters that are not shown, from 1.
-    pub secret: Vec<usize>,
-    /// Of code in it a part is not shown.
-    pub hides_code: bool,
-    pub by_name: ByName,
-    /// It may change how texts are read.
-    pub touches_reading: bool,
-    /// It makes or closes cursors, which are portals by another name.
-    pub moves_cursors: bool,
+    said: Arc<Said>,
     /// As the client told them, then as the server did. Portals share the statement, so the types are behind a lock.
     types: Mutex<Vec<u32>>,
+    /// Of its result, once the server has described it.
+    columns: Mutex<Option<(Arc<[Column]>, Pin)>>,
     _pin: Option<Pin>,
 }
 
+impl Deref for Prepared {
+    type Target = Said;
+    fn deref(&self) -> &Said {
+        &self.said
+    }
+}
+
 impl Prepared {
-    pub fn new(
-        text: Arc<str>,
-        label: Arc<Label>,
-        secret: Vec<usize>,
-        types: Vec<u32>,
-        held: &Budget,
-    ) -> Self {
-        let pin = held.pin(text.len() + label.shape.len() + ENTRY_BYTES);
-        let nothing = Self::unknown(String::new());
-        Self { text, label, secret, types: Mutex::new(types), _pin: Some(pin), ..nothing }
+    pub fn new(said: Arc<Said>, types: Vec<u32>, held: &Budget) -> Self {
+        let pin = held.pin(said.text.len() + said.label.shape.len() + ENTRY_BYTES);
+        Self { said, types: Mutex::new(types), columns: Mutex::default(), _pin: Some(pin) }
     }
 
     /// A statement that nobody has seen.
     pub fn unknown(text: String) -> Self {
-        let label = Label {
-            class: StatementClass::Unknown,
-            shape: String::new(),
-            changes: Vec::new(),
-            risks: vec![Risk::NotParsed],
-            statements: 1,
-        };
-        let (label, types) = (Arc::new(label), Mutex::default());
-        Self {
-            text: text.into(),
-            label,
-            secret: Vec::new(),
-            hides_code: false,
-            by_name: ByName::Nothing,
-            touches_reading: false,
-            moves_cursors: false,
-            types,
-            _pin: None,
-        }
+        let said = Arc::new(Said::unknown(text));
+        Self { said, types: Mutex::default(), columns: Mutex::default(), _pin: None }
     }
 
-    pub fn types(&self) -> Vec<u32> {
-        self.types.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn types(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None of them where nobody has told.
+    pub fn columns(&self) -> Arc<[Column]> {
+        let known = self.columns.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map_or_else(Arc::default, |(columns, _)| Arc::clone(columns))
+    }
+
+    pub fn set_columns(&self, columns: Arc<[Column]>, bytes: usize, held: &Budget) {
+        let pin = held.pin(bytes);
+        *self.columns.lock().unwrap_or_else(PoisonError::into_inner) = Some((columns, pin));
     }
 
     pub fn set_types(&self, types: &[u32]) {
-        *self.types.lock().unwrap_or_else(PoisonError::into_inner) = types.to_vec();
+        *self.types() = types.to_vec();
     }
 }
 
@@ -92,6 +77,8 @@ pub struct Portal {
     pub parameters: Option<Arc<str>>,
     /// The guard rails let it be bound as one of this class.
     pub class: StatementClass,
+    /// Formats of the values of its result, as the protocol has them.
+    pub asked: Vec<i16>,
     /// On record since it was bound; taken when it is executed.
     run: Mutex<Option<Running>>,
     _pin: Pin,
@@ -102,11 +89,12 @@ impl Portal {
         statement: Arc<Prepared>,
         parameters: Option<Arc<str>>,
         class: StatementClass,
+        asked: Vec<i16>,
         run: Running,
         held: &Budget,
     ) -> Self {
         let pin = held.pin(parameters.as_ref().map_or(0, |values| values.len()) + ENTRY_BYTES);
-        Self { statement, parameters, class, run: Mutex::new(Some(run)), _pin: pin }
+        Self { statement, parameters, class, asked, run: Mutex::new(Some(run)), _pin: pin }
     }
 
     pub fn run(&self) -> MutexGuard<'_, Option<Running>> {
@@ -237,75 +225,4 @@ impl Names {
 /// A name that the server takes as it is, in any encoding.
 pub fn check_name(name: &[u8]) -> Result<(), AuditError> {
     if name.len() > MAX_NAME_BYTES || !name.is_ascii() { Err(AuditError::Name) } else { Ok(()) }
-}
-
-/// A name as the server knows it: folded to lower case, unless quoted. None where that depends on the server.
-pub fn folded(token: &Token<'_>) -> Option<String> {
-    let name = match token.kind {
-        TokenKind::Quoted => {
-            let inside = token.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))?;
-            inside.replace("\"\"", "\"")
-        }
-        TokenKind::Word => token.text.to_ascii_lowercase(),
-        _ => return None,
-    };
-    (name.len() <= MAX_NAME_BYTES && name.is_ascii()).then_some(name)
-}
-
-/// What a text does to the names of prepared statements.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub enum ByName {
-    #[default]
-    Nothing,
-    /// `PREPARE name …`, and nothing else.
-    Prepares(String),
-    /// More than can be said.
-    Anything,
-}
-
-fn says(text: &str, word: &str) -> bool {
-    text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
-}
-
-/// The first words of its statements.
-fn verbs<'a>(text: &'a str, backslashes: bool) -> impl Iterator<Item = Token<'a>> {
-    let mut begins = true;
-    tokens(text, backslashes).filter(move |token| {
-        let is_end = token.is_mark(";");
-        std::mem::replace(&mut begins, is_end) && !is_end
-    })
-}
-
-/// Whether it makes or closes cursors, as far as that stands in it.
-pub fn moves_cursors(text: &str, backslashes: bool) -> bool {
-    let words = ["declare", "close"];
-    words.iter().any(|word| says(text, word))
-        && (text.len() > MAX_READ_BYTES
-            || verbs(text, backslashes).any(|verb| words.iter().any(|word| verb.is(word))))
-}
-
-/// Reads it off a text. `is_code`: what it does does not stand in it as statements.
-pub fn by_name(text: &str, backslashes: bool, is_code: bool) -> ByName {
-    const WORDS: [&str; 2] = ["prepare", "deallocate"];
-    if !WORDS.iter().any(|word| says(text, word)) {
-        return ByName::Nothing;
-    }
-    if is_code || text.len() > MAX_READ_BYTES {
-        return ByName::Anything;
-    }
-    let statements = verbs(text, backslashes).take(2).count();
-    if !verbs(text, backslashes).any(|verb| WORDS.iter().any(|word| verb.is(word))) {
-        return ByName::Nothing;
-    }
-    if statements > 1 {
-        return ByName::Anything;
-    }
-    let mut tokens = tokens(text, backslashes);
-    match (tokens.next(), tokens.next()) {
-        (Some(verb), Some(name)) if verb.is("prepare") && !name.is("transaction") => {
-            folded(&name).map_or(ByName::Anything, ByName::Prepares)
-        }
-        // What a DEALLOCATE alone names is not found any more, whatever is remembered.
-        _ => ByName::Nothing,
-    }
 }

@@ -41,7 +41,9 @@ pub enum Expected {
         statement: Option<Arc<Prepared>>,
     },
     /// A portal's rows are to be described, or the rest of a statement's description is to come.
-    DescribeRows,
+    DescribeRows {
+        statement: Option<Arc<Prepared>>,
+    },
     CloseStatement {
         name: Bytes,
         before: Option<Arc<Prepared>>,
@@ -102,12 +104,15 @@ pub struct Running {
     told: Option<u64>,
     pub tags: String,
     pub error: Option<String>,
+    /// Formats of the values of its result; none where the server describes them.
+    pub asked: Option<Vec<i16>>,
     pub copy: Option<Copying>,
 }
 
 impl Running {
     pub fn new(number: u64, runs: Runs, begun: u64) -> Self {
-        Self { number, runs, begun, seen: 0, told: None, tags: String::new(), error: None, copy: None }
+        let (tags, asked) = (String::new(), None);
+        Self { number, runs, begun, seen: 0, told: None, tags, error: None, asked, copy: None }
     }
 
     /// One command of it is complete.

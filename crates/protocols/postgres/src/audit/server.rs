@@ -1,12 +1,15 @@
 //! What the server's answers mean for what waits.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use halligan_recording::{Direction, Outcome, RecordKind};
 
 use super::Audit;
-use super::names::ByName;
 use super::queue::{Expected, Owed};
-use crate::codec::{FromServerMessage, ServerMessage, TransactionStatus};
+use super::rows::Layout;
+use super::texts::ByName;
+use crate::codec::{Column, FromServerMessage, ServerMessage, TransactionStatus, columns};
 
 impl Audit {
     /// Takes a message of the server's that now goes on.
@@ -20,9 +23,11 @@ impl Audit {
                 at,
             ),
             M::ParameterDescription { types } => self.described(types),
-            M::RowDescription { .. } | M::NoData => {
-                self.done_through(|owed| matches!(owed, Expected::DescribeRows), at);
+            M::RowDescription { fields } => {
+                self.columns(fields);
+                self.done_through(|owed| matches!(owed, Expected::DescribeRows { .. }), at);
             }
+            M::NoData => self.done_through(|owed| matches!(owed, Expected::DescribeRows { .. }), at),
             M::CommandComplete { tag } => {
                 if tag.as_ref() == b"ROLLBACK" {
                     self.changed.rolled_back();
@@ -97,10 +102,35 @@ impl Audit {
     fn described(&mut self, types: &[u32]) {
         let front = self.waiting.front_mut().map(|owed| &mut owed.what);
         if let Some(what @ Expected::Describe { .. }) = front
-            && let Expected::Describe { statement } = std::mem::replace(what, Expected::DescribeRows)
-            && let Some(statement) = statement
+            && let Expected::Describe { statement } = what
         {
-            statement.set_types(types);
+            let statement = statement.take();
+            if let Some(statement) = &statement {
+                statement.set_types(types);
+            }
+            *what = Expected::DescribeRows { statement };
+        }
+    }
+
+    /// The columns of a result are described: of a statement that was asked for, or of what a Query runs.
+    fn columns(&mut self, fields: &Bytes) {
+        if fields.is_empty() {
+            return;
+        }
+        // What is odd here is the client's to refuse; its values are kept without names.
+        let columns: Arc<[Column]> = columns(fields).unwrap_or_default().into();
+        let described = |owed: &&Owed| {
+            matches!(owed.what, Expected::DescribeRows { .. }) || owed.what.running().is_some()
+        };
+        match self.waiting.iter().find(described).map(|owed| &owed.what) {
+            Some(Expected::DescribeRows { statement: Some(statement) }) => {
+                statement.set_columns(columns, fields.len(), &self.names.held);
+            }
+            Some(Expected::Query(running)) => {
+                let layout = Layout { number: running.number, columns, asked: None };
+                self.keeper.lay_out(layout, &mut self.records);
+            }
+            _ => {}
         }
     }
 
@@ -257,7 +287,7 @@ impl Audit {
     fn undo(&mut self, expected: Expected) {
         match expected {
             Expected::Parse { name, now, before }
-                if self.names.statement(&name).is_some_and(|held| std::sync::Arc::ptr_eq(held, &now)) =>
+                if self.names.statement(&name).is_some_and(|held| Arc::ptr_eq(held, &now)) =>
             {
                 // The unnamed one is gone whatever became of the new.
                 let before = before.filter(|_| !name.is_empty());

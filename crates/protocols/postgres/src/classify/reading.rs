@@ -103,8 +103,8 @@ pub fn safe_encoding(name: &str) -> bool {
 
 /// Whether a text may change how the server reads the next one. It errs towards yes: what is sent before the server
 /// has answered such a text is read under [`Backslashes::Unsure`]. A function of the database's own that changes a
-/// setting cannot be seen.
-pub fn touches_reading(sql: &str) -> bool {
+/// setting cannot be seen. `lower` is the text in lower case.
+pub fn touches_reading(sql: &str, lower: &str) -> bool {
     const NAMES: &[&str] = &[
         "conforming_strings",
         "backslash_quote",
@@ -118,15 +118,16 @@ pub fn touches_reading(sql: &str) -> bool {
     if sql.len() > super::MAX_READ_BYTES {
         return true;
     }
-    let text = sql.to_ascii_lowercase();
-    NAMES.iter().any(|name| text.contains(name))
-        || changes_settings(sql, false)
-        || (sql.contains('\\') && changes_settings(sql, true))
+    NAMES.iter().any(|name| lower.contains(name))
+        || (FIRST.iter().chain(&["execute"]).any(|word| lower.contains(word))
+            && (changes_settings(sql, false) || (sql.contains('\\') && changes_settings(sql, true))))
 }
+
+/// Words that begin a statement which may.
+const FIRST: &[&str] = &["do", "call", "reset", "discard", "commit", "end", "abort", "rollback"];
 
 /// Runs code that is not in the text, or ends a transaction, which may take settings back.
 fn changes_settings(sql: &str, backslashes: bool) -> bool {
-    const FIRST: &[&str] = &["do", "call", "reset", "discard", "commit", "end", "abort", "rollback"];
     let mut begins = true;
     tokens(sql, backslashes).any(|token| {
         let first = std::mem::replace(&mut begins, token.is_mark(";"));

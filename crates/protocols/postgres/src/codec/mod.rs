@@ -20,7 +20,7 @@ pub use error::CodecError;
 pub use frame::{Flow, MAX_AUTHENTICATION_BYTES, NotKept, Passing, Piece, Rule, Scanner};
 pub use server::{
     Authentication, Column, CopyFormat, FromServer, FromServerMessage, ServerMessage, TransactionStatus,
-    first_field, rows_of_tag,
+    columns, first_field, rows_of_tag,
 };
 pub use startup::{First, MAX_STARTUP_BYTES, Negotiated, Startup, Version, negotiate, read_first};
 pub use write::{AuthenticationRequest, Severity, Writer};

@@ -1,6 +1,6 @@
 //! Fields of a message's body.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::error::{CodecError, Kind};
 
@@ -24,15 +24,16 @@ impl Body {
     }
 
     pub fn bytes(&mut self, count: usize) -> Result<Bytes, CodecError> {
-        if self.rest.len() < count {
-            return Err(self.wrong("it ends too early"));
+        match count {
+            _ if self.rest.len() < count => Err(self.wrong("it ends too early")),
+            0 => Ok(Bytes::new()),
+            _ => Ok(self.rest.split_to(count)),
         }
-        Ok(self.rest.split_to(count))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let array = self.rest.first_chunk::<N>().copied().ok_or_else(|| self.wrong("it ends too early"))?;
-        let _read = self.rest.split_to(N);
+        self.rest.advance(N);
         Ok(array)
     }
 
@@ -58,10 +59,10 @@ impl Body {
 
     /// Text up to its NUL, which is taken too.
     pub fn text(&mut self) -> Result<Bytes, CodecError> {
-        let end = self.rest.iter().position(|byte| *byte == 0);
-        let end = end.ok_or_else(|| self.wrong("a text does not end"))?;
-        let text = self.rest.split_to(end);
-        let _nul = self.rest.split_to(1);
+        let end = memchr::memchr(0, &self.rest).ok_or_else(|| self.wrong("a text does not end"))?;
+        // Most names are empty.
+        let text = if end == 0 { Bytes::new() } else { self.rest.split_to(end) };
+        self.rest.advance(1);
         Ok(text)
     }
 

@@ -42,17 +42,6 @@ pub enum TransactionStatus {
     Failed,
 }
 
-/// One column of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    pub name: Bytes,
-    /// 0 where the column is of no table.
-    pub table: u32,
-    pub number: i16,
-    pub type_oid: u32,
-    pub format: i16,
-}
-
 /// Error or notice, by its fields; what is missing is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerMessage {
@@ -90,8 +79,9 @@ pub enum FromServerMessage {
         unknown: Vec<Bytes>,
     },
     /// Empty if it was too long to be read.
+    /// What describes the columns; empty where it is not read (see [`columns`]).
     RowDescription {
-        columns: Vec<Column>,
+        fields: Bytes,
     },
     CommandComplete {
         tag: Bytes,
@@ -123,19 +113,20 @@ pub enum FromServerMessage {
 impl Flow for FromServer {
     type Message = FromServerMessage;
 
-    fn rule(kind: u8, authenticating: bool, _hold: usize) -> Option<Rule> {
+    fn rule(kind: u8, authenticating: bool, hold: usize) -> Option<Rule> {
         let limit = if authenticating { MAX_AUTHENTICATION_BYTES } else { READ };
         match kind {
             b'D' if !authenticating => Some(Rule::Row),
             b'd' if !authenticating => Some(Rule::Copy),
             b'E' | b'N' => Some(Rule::Read { limit: SAID.min(limit), cut: !authenticating }),
-            b'T' if !authenticating => Some(Rule::Read { limit, cut: true }),
             b'R' | b'K' | b'S' | b'v' | b'Z' => Some(Rule::Read { limit, cut: false }),
             _ if authenticating => None,
             b'C' | b'I' | b's' | b'1' | b'2' | b'3' | b'n' | b'G' | b'H' | b'W' | b'c' => {
                 Some(Rule::Read { limit, cut: false })
             }
             b't' => Some(Rule::Read { limit, cut: false }),
+            b'T' => Some(Rule::Read { limit: hold, cut: true }),
+            // What stands in it is not looked at.
             b'V' => Some(Rule::Read { limit: 0, cut: true }),
             // NotificationResponse.
             b'A' => Some(Rule::Pass),
@@ -166,11 +157,10 @@ impl Flow for FromServer {
                 }
                 M::NegotiateProtocolVersion { version, unknown }
             }
-            b'T' if cut => {
-                let _unread = body.rest();
-                M::RowDescription { columns: Vec::new() }
+            b'T' => {
+                let fields = body.rest();
+                M::RowDescription { fields: if cut { Bytes::new() } else { fields } }
             }
-            b'T' => M::RowDescription { columns: body.list(19, column)? },
             b'C' => M::CommandComplete { tag: body.text()? },
             b'I' => M::EmptyQuery,
             b's' => M::PortalSuspended,
@@ -231,10 +221,25 @@ fn authentication(body: &mut Body) -> Result<Authentication, CodecError> {
     })
 }
 
-fn column(body: &mut Body) -> Result<Column, CodecError> {
-    let (name, table, number, type_oid) = (body.text()?, body.u32()?, body.i16()?, body.u32()?);
-    let (_size, _modifier) = (body.i16()?, body.i32()?);
-    Ok(Column { name, table, number, type_oid, format: body.i16()? })
+/// One column of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: Bytes,
+    pub type_oid: u32,
+    /// 0 is text, 1 binary.
+    pub format: i16,
+}
+
+/// What a RowDescription tells.
+pub fn columns(fields: &Bytes) -> Result<Vec<Column>, CodecError> {
+    let column = |body: &mut Body| {
+        let (name, _table, _number) = (body.text()?, body.u32()?, body.i16()?);
+        let (type_oid, _size, _modifier) = (body.u32()?, body.i16()?, body.i32()?);
+        Ok(Column { name, type_oid, format: body.i16()? })
+    };
+    let mut body = Body::new(b'T', fields.clone());
+    let columns = body.list(19, column)?;
+    body.end(columns)
 }
 
 /// Reads as far as it goes: a long one comes cut, and an odd one is no reason to end a session.

@@ -188,6 +188,51 @@ async fn versions_are_negotiated_and_cancel_keys_are_our_own() {
     drop((old, new));
 }
 
+/// Passes connections on to `to`; all but the first wait for a while.
+async fn slow_but_the_first(listener: std::net::TcpListener, to: String, wait: Duration) {
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let mut first = true;
+    while let Ok((mut from, _)) = listener.accept().await {
+        let (wait, to) = (if std::mem::take(&mut first) { Duration::ZERO } else { wait }, to.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+            let _closed = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_request_that_is_slow_on_its_way_hits_no_later_statement() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (between, (send, receive)) = (listener.local_addr().unwrap(), std::sync::mpsc::sync_channel(1));
+    let world = World::with(Change {
+        lease: Box::new(move |lease| {
+            let server = std::mem::replace(&mut lease.target.address, between.to_string());
+            send.send(server).unwrap();
+        }),
+        ..Change::default()
+    })
+    .await;
+    tokio::spawn(slow_but_the_first(listener, receive.recv().unwrap(), Duration::from_millis(800)));
+    let mut client = Raw::ready(&world, Version::V3_0).await;
+    client.query("SELECT pg_sleep(0.4), 1").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut other = Raw::plain(&world).await;
+    let mut out = BytesMut::new();
+    Writer(&mut out).cancel_request(client.key.0, &client.key.1);
+    other.send(&out).await;
+    // As libpq does: the next statement is sent when the request was taken.
+    assert_eq!(other.message().await, None);
+    // The statement is done before the request is there. What follows runs when it was there.
+    client.query("SELECT pg_sleep(0.8), 2").await;
+    client.query("SELECT pg_sleep(0.1), 3").await;
+    for statement in 1..=3 {
+        assert_eq!(client.until(b'Z').await.0, "TDCZ", "statement {statement}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_long_is_refused_and_rows_of_any_length_pass() {
     let world = World::with(Change {

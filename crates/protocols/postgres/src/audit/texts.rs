@@ -1,0 +1,203 @@
+//! What is read off a text: once for each that is new, since most clients say the same over and over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use halligan_core::catalog::StatementClass;
+use halligan_recording::text::lossless;
+
+use super::names::MAX_NAME_BYTES;
+use crate::classify::{Classifier, Label, Reading, Risk, touches_reading};
+use crate::lexer::{Token, TokenKind, tokens};
+
+/// Texts that are longer are not read for the names in them.
+const MAX_READ_BYTES: usize = 256 * 1024;
+/// Texts that are remembered whole, and the longest of them in bytes.
+const MAX_TEXTS: usize = 16;
+const MAX_TEXT_BYTES: usize = 1024;
+
+/// What a text says, as far as that can be seen.
+#[derive(Debug)]
+pub struct Said {
+    /// Secrets in it are masked.
+    pub text: Arc<str>,
+    pub label: Arc<Label>,
+    /// Parameters that are not shown, from 1.
+    pub secret: Vec<usize>,
+    /// Of code in it a part is not shown.
+    pub hides_code: bool,
+    pub by_name: ByName,
+    /// It may change how texts are read.
+    pub touches_reading: bool,
+    /// It makes or closes cursors, which are portals by another name.
+    pub moves_cursors: bool,
+}
+
+impl Said {
+    /// Of a text that nobody has seen.
+    pub fn unknown(text: String) -> Self {
+        let label = Label {
+            class: StatementClass::Unknown,
+            shape: String::new(),
+            changes: Vec::new(),
+            risks: vec![Risk::NotParsed],
+            statements: 1,
+        };
+        Self {
+            text: text.into(),
+            label: Arc::new(label),
+            secret: Vec::new(),
+            hides_code: false,
+            by_name: ByName::Nothing,
+            touches_reading: false,
+            moves_cursors: false,
+        }
+    }
+
+    fn of(sql: &[u8], classifier: &mut Classifier) -> Self {
+        let sql = lossless(sql);
+        let lower = sql.to_ascii_lowercase();
+        let backslashes = classifier.backslashes();
+        let label = classifier.label(&sql);
+        let is_code = label.class == StatementClass::Unknown;
+        let masked = classifier.mask(&sql);
+        Self {
+            hides_code: masked.code_masked,
+            text: masked.text.into(),
+            secret: classifier.secret_parameters(&sql),
+            by_name: by_name(&sql, &lower, backslashes, is_code),
+            touches_reading: touches_reading(&sql, &lower),
+            moves_cursors: moves_cursors(&sql, &lower, backslashes),
+            label,
+        }
+    }
+}
+
+/// The texts of late.
+#[derive(Debug, Default)]
+pub struct Texts {
+    known: VecDeque<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    sql: Box<[u8]>,
+    /// The same bytes are another text where they are read otherwise.
+    reading: Reading,
+    said: Arc<Said>,
+}
+
+impl Texts {
+    pub fn read(&mut self, sql: &[u8], classifier: &mut Classifier) -> Arc<Said> {
+        let reading = classifier.reading();
+        if let Some(known) = self.known.iter().find(|known| *known.sql == *sql && known.reading == reading) {
+            return Arc::clone(&known.said);
+        }
+        let said = Arc::new(Said::of(sql, classifier));
+        if sql.len() <= MAX_TEXT_BYTES {
+            self.known.truncate(MAX_TEXTS - 1);
+            self.known.push_front(Known { sql: sql.into(), reading, said: Arc::clone(&said) });
+        }
+        said
+    }
+}
+
+/// A name as the server knows it: folded to lower case, unless quoted. None where that depends on the server.
+pub fn folded(token: &Token<'_>) -> Option<String> {
+    let name = match token.kind {
+        TokenKind::Quoted => {
+            let inside = token.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))?;
+            inside.replace("\"\"", "\"")
+        }
+        TokenKind::Word => token.text.to_ascii_lowercase(),
+        _ => return None,
+    };
+    (name.len() <= MAX_NAME_BYTES && name.is_ascii()).then_some(name)
+}
+
+/// What a text does to the names of prepared statements.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum ByName {
+    #[default]
+    Nothing,
+    /// `PREPARE name …`, and nothing else.
+    Prepares(String),
+    /// More than can be said.
+    Anything,
+}
+
+/// The first words of its statements.
+fn verbs<'a>(text: &'a str, backslashes: bool) -> impl Iterator<Item = Token<'a>> {
+    let mut begins = true;
+    tokens(text, backslashes).filter(move |token| {
+        let is_end = token.is_mark(";");
+        std::mem::replace(&mut begins, is_end) && !is_end
+    })
+}
+
+/// Whether it makes or closes cursors, as far as that stands in it.
+fn moves_cursors(text: &str, lower: &str, backslashes: bool) -> bool {
+    let words = ["declare", "close"];
+    words.iter().any(|word| lower.contains(word))
+        && (text.len() > MAX_READ_BYTES
+            || verbs(text, backslashes).any(|verb| words.iter().any(|word| verb.is(word))))
+}
+
+/// Reads it off a text. `lower` is the text in lower case; `is_code`: what it does does not stand in it as statements.
+fn by_name(text: &str, lower: &str, backslashes: bool, is_code: bool) -> ByName {
+    const WORDS: [&str; 2] = ["prepare", "deallocate"];
+    if !WORDS.iter().any(|word| lower.contains(word)) {
+        return ByName::Nothing;
+    }
+    if is_code || text.len() > MAX_READ_BYTES {
+        return ByName::Anything;
+    }
+    let statements = verbs(text, backslashes).take(2).count();
+    if !verbs(text, backslashes).any(|verb| WORDS.iter().any(|word| verb.is(word))) {
+        return ByName::Nothing;
+    }
+    if statements > 1 {
+        return ByName::Anything;
+    }
+    let mut tokens = tokens(text, backslashes);
+    match (tokens.next(), tokens.next()) {
+        (Some(verb), Some(name)) if verb.is("prepare") && !name.is("transaction") => {
+            folded(&name).map_or(ByName::Anything, ByName::Prepares)
+        }
+        // What a DEALLOCATE alone names is not found any more, whatever is remembered.
+        _ => ByName::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_again_where_it_may_be_read_otherwise() {
+        let (mut texts, mut classifier) = (Texts::default(), Classifier::default());
+        let sql = br"SELECT 'a\', ' || DROP TABLE x --'";
+        let standard = texts.read(sql, &mut classifier);
+        assert!(Arc::ptr_eq(&standard, &texts.read(sql, &mut classifier)));
+        classifier.set_backslashes(true);
+        let escapes = texts.read(sql, &mut classifier);
+        assert!(!Arc::ptr_eq(&standard, &escapes));
+        classifier.set_encoding("sjis");
+        assert_eq!(texts.read(sql, &mut classifier).label.class, StatementClass::Unknown);
+        classifier.set_encoding("utf8");
+        assert!(Arc::ptr_eq(&escapes, &texts.read(sql, &mut classifier)));
+    }
+
+    #[test]
+    fn few_and_short_ones_are_remembered() {
+        let (mut texts, mut classifier) = (Texts::default(), Classifier::default());
+        for number in 0..100 {
+            texts.read(format!("SELECT {number}").as_bytes(), &mut classifier);
+        }
+        texts.read(format!("SELECT '{}'", "x".repeat(2 * MAX_TEXT_BYTES)).as_bytes(), &mut classifier);
+        assert_eq!(texts.known.len(), MAX_TEXTS);
+        assert!(texts.known.iter().all(|known| known.sql.len() < 20));
+        assert_eq!(&*texts.read(b"SELECT 99", &mut classifier).text, "SELECT 99");
+        assert_eq!(&*texts.read(b"SELECT 9", &mut classifier).text, "SELECT 9");
+    }
+}
