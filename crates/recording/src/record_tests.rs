@@ -106,7 +106,7 @@ fn kind() -> impl Strategy<Value = RecordKind> {
             code,
             text
         }),
-        (22_u8..=255, bytes()).prop_map(|(tag, body)| K::Unknown { tag, body }),
+        (23_u8..=255, bytes()).prop_map(|(tag, body)| K::Unknown { tag, body }),
     ]
 }
 

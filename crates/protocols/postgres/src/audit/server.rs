@@ -117,8 +117,10 @@ impl Audit {
         if fields.is_empty() {
             return;
         }
-        // What is odd here is the client's to refuse; its values are kept without names.
-        let columns: Arc<[Column]> = columns(fields).unwrap_or_default().into();
+        // A copy: names must not keep a whole read buffer alive. What is odd here is the client's to refuse; its values are
+        // kept without names.
+        let fields = Bytes::copy_from_slice(fields);
+        let columns: Arc<[Column]> = columns(&fields).unwrap_or_default().into();
         let described = |owed: &&Owed| {
             matches!(owed.what, Expected::DescribeRows { .. }) || owed.what.running().is_some()
         };
