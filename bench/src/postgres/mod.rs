@@ -87,12 +87,7 @@ pub async fn measure(part: Option<&str>, options: &Options, figures: &mut Figure
         outcome?;
     }
     if wants("revoke") {
-        // Its many systems, each of which is looked at all the time, would stand in the way of the rest.
-        let revocations: usize = options.size(60, 2);
-        let site = Site::start(revocations + 1, 1).await?;
-        let outcome = revoke::measure(&site, revocations, figures).await;
-        site.stop().await;
-        outcome?;
+        revoke::measure(options, figures).await?;
     }
     Ok(())
 }

@@ -8,13 +8,33 @@ use halligan_core::command::Command;
 use tokio_postgres::NoTls;
 
 use super::site::Site;
-use crate::Figures;
 use crate::figure::{Figure, Goal};
 use crate::organisation;
 use crate::sample::{Sample, millis};
+use crate::{Figures, Options};
+
+/// Systems of one site: all are the same server, at which the connector's account has twenty connections.
+const TOGETHER: usize = 10;
+
+/// Measures, in sites of its own: systems of which each is looked at all the time would stand in the way of the rest.
+pub async fn measure(options: &Options, figures: &mut Figures) -> Result<()> {
+    let mut gone = Sample::default();
+    for _ in 0..options.size(6, 1) {
+        let count = options.size(TOGETHER, 2);
+        let site = Site::start(count + 1, 1).await?;
+        let outcome = ends(&site, count, &mut gone).await;
+        site.stop().await;
+        outcome?;
+    }
+    let figure = Figure::new("postgres/revoke to backend gone, p50", gone.median(), "ms");
+    figures.add(figure.range(gone.range()));
+    let figure = Figure::new("postgres/revoke to backend gone, p99", gone.percentile(99.0), "ms");
+    figures.add(figure.goal(Goal::AtMost(200.0)));
+    Ok(())
+}
 
 /// Ends the grants of systems 1 to `count`, each in the middle of a statement.
-pub async fn measure(site: &Site, count: usize, figures: &mut Figures) -> Result<()> {
+async fn ends(site: &Site, count: usize, gone: &mut Sample) -> Result<()> {
     let (superuser, connection) =
         tokio_postgres::connect(&site.target.superuser_url("postgres"), NoTls).await?;
     let connected = tokio::spawn(connection);
@@ -34,7 +54,6 @@ pub async fn measure(site: &Site, count: usize, figures: &mut Figures) -> Result
         }
         Ok(())
     };
-    let mut gone = Sample::default();
     for number in 1..=count {
         let mut psql = site.client_on(number, "psql").await?;
         psql.args(["-X", "-c", "SELECT pg_sleep(600)"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -50,9 +69,5 @@ pub async fn measure(site: &Site, count: usize, figures: &mut Figures) -> Result
     }
     drop(superuser);
     connected.abort();
-    let figure = Figure::new("postgres/revoke to backend gone, p50", gone.median(), "ms");
-    figures.add(figure.range(gone.range()));
-    let figure = Figure::new("postgres/revoke to backend gone, p99", gone.percentile(99.0), "ms");
-    figures.add(figure.goal(Goal::AtMost(200.0)));
     Ok(())
 }
