@@ -188,6 +188,16 @@ mod tests {
                 },
             ),
             on_one(
+                2,
+                RecordKind::Result {
+                    channel: 1,
+                    number: 1,
+                    rows: 2,
+                    columns: r#"["name"]"#.into(),
+                    values: r#"[["other"],["Lovelace"]]"#.into(),
+                },
+            ),
+            on_one(
                 3,
                 RecordKind::StatementEnd {
                     channel: 1,
@@ -201,7 +211,8 @@ mod tests {
         ];
         let hits = search(records, "lovelace", 10).unwrap();
         let found: Vec<_> = hits.iter().map(|hit| (hit.at_micros, hit.what)).collect();
-        assert_eq!(found, [(1, "statement"), (1, "parameters"), (2, "notice"), (3, "notice")]);
+        assert_eq!(found, [(1, "statement"), (1, "parameters"), (2, "notice"), (2, "result"), (3, "notice")]);
+        assert_eq!(hits[3].text, r#""Lovelace""#);
     }
 
     #[test]

@@ -140,6 +140,7 @@ impl Audit {
 
     /// What is to be recorded before the bytes that were shown last go on, in order.
     pub fn records(&mut self) -> std::vec::Drain<'_, RecordKind> {
+        self.keeper.flush(&mut self.records);
         self.records.drain(..)
     }
 

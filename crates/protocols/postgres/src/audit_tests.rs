@@ -343,6 +343,15 @@ fn rows_that_are_kept_can_be_read_in_either_format() {
         let lines = audit.lines();
         assert!(lines[1].ends_with(r#"1 rows ["id","what"] [[9,"ä"]]"#), "{lines:?}");
     }
+    // Each row is on record before it goes on, not when the statement ends.
+    audit.clients(&[query("select 3")]);
+    audit.lines();
+    audit.servers(&[described(&[("a", 25, 0)])]);
+    audit.from_server().rows(&row(&[Some(b"x")]), 1);
+    assert!(audit.lines()[0].ends_with(r#"1 rows ["a"] [["x"]]"#));
+    audit.from_server().rows(&row(&[Some(b"y")]), 1);
+    audit.servers(&[tag("SELECT 2"), READY]);
+    assert!(audit.lines()[0].ends_with(r#"1 rows ["a"] [["y"]]"#));
     // What is no row ends what is kept of its statement, and nothing else.
     audit.clients(&[query("select 3")]);
     audit.servers(&[described(&[("a", 25, 0)])]);

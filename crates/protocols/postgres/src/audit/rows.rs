@@ -160,7 +160,8 @@ impl Keeper {
         self.left = 0;
     }
 
-    fn flush(&mut self, records: &mut Vec<RecordKind>) {
+    /// What is kept by now goes on record, before the rows themselves go on.
+    pub fn flush(&mut self, records: &mut Vec<RecordKind>) {
         let rows = std::mem::take(&mut self.rows);
         if let Some(layout) = self.layout.as_ref().filter(|_| rows > 0) {
             let values = format!("[{}]", std::mem::take(&mut self.values));

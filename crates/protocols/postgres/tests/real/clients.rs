@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use halligan_core::catalog::ResultsKept;
 use halligan_recording::{Direction, Outcome, RecordKind};
 use halligan_session::node_event::NodeEvent;
 use sha2::Digest as _;
@@ -167,4 +168,32 @@ async fn control_c_cancels_within_a_second_and_hits_nobody_else() {
     say(&mut other, "\\q\n").await;
     let output = ended(other, Duration::from_secs(20)).await;
     assert!(text(&output.stdout).contains("undisturbed"), "{}", text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn result_rows_that_policy_keeps_can_be_read_as_the_person_read_them() {
+    let world = World::with(Change {
+        lease: Box::new(|lease| {
+            lease.postgres.results = ResultsKept::First(2);
+            lease.recording.keep_content_bytes = 1 << 20;
+        }),
+        ..Change::default()
+    })
+    .await;
+    let wanted = "SELECT n AS id, 'ä' || n AS what, NULL AS no FROM generate_series(1, 3) n";
+    let results = async || {
+        let kept = |record| match record {
+            RecordKind::Result { rows, columns, values, .. } => Some((rows, columns, values)),
+            _ => None,
+        };
+        world.records().await.into_iter().filter_map(kept).collect::<Vec<_>>()
+    };
+    let (columns, values) = (r#"["id","what","no"]"#, r#"[[1,"ä1",null],[2,"ä2",null]]"#);
+    // Text, asked at once; then binary, of a statement that was described when it was prepared.
+    world.sql(wanted).await.unwrap();
+    assert_eq!(results().await, [(2, columns.to_owned(), values.to_owned())]);
+    let driver = world.driver().await;
+    assert_eq!(driver.query(wanted, &[]).await.unwrap().len(), 3);
+    drop(driver);
+    assert_eq!(results().await, [(2, columns.to_owned(), values.to_owned())]);
 }
