@@ -46,6 +46,10 @@ impl Ways {
                 figures.add(beside);
                 figures.add(ours.beside_rounds("PgBouncer", &self.ours, &self.pooler).goal(goal));
             }
+            Wanted::Nothing => {
+                figures.add(beside);
+                figures.add(ours.beside_rounds("PgBouncer", &self.ours, &self.pooler));
+            }
         }
         if self.pooler.len() > 0 {
             let figure = Figure::new(format!("postgres/{name}, PgBouncer"), self.pooler.median(), unit);
@@ -60,6 +64,7 @@ impl Ways {
 enum Wanted {
     OfDirect(Goal),
     OfPooler(Goal),
+    Nothing,
 }
 
 /// Measures all of it, or one of [`PARTS`].

@@ -1,5 +1,5 @@
-//! `pgbench -S`: one row by its key, in the three ways in which clients ask; and the processor time that each costs in
-//! between. Both of the time when everybody is in: what it takes to open and to end a session is measured apart.
+//! `pgbench -S`: one row by its key, in the three ways in which clients ask; `pgbench -N`: transactions that write, whose
+//! statements are on the disk before they go on; and the processor time that each costs in between. Both of the time when everybody is in: what it takes to open and to end a session is measured apart.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
@@ -14,23 +14,28 @@ use crate::{Figures, Options};
 
 /// Measures.
 pub async fn measure(site: &Site, options: &Options, figures: &mut Figures) -> Result<()> {
-    for mode in ["simple", "extended", "prepared"] {
+    for (script, mode) in [("-S", "simple"), ("-S", "extended"), ("-S", "prepared"), ("-N", "prepared")] {
         for clients in ["1", "8"] {
             let (mut ways, mut cost) = (Ways::default(), Ways::default());
             for _ in 0..options.size(7, 1) {
                 for route in ROUTES {
-                    let (rate, micros) = pgbench(site, route, mode, clients, options).await?;
+                    let (rate, micros) = pgbench(site, route, (script, mode, clients), options).await?;
                     ways.of(route).push(rate);
                     cost.of(route).push(micros);
                 }
             }
             let many = if clients == "1" { "1 client" } else { "8 clients" };
-            let goal = Wanted::OfPooler(Goal::RatioAtLeast(1.0));
-            ways.report(figures, &format!("pgbench -S {mode}, {many}"), "1/s", goal);
-            let name = format!("postgres/CPU in between, {mode}, {many}");
+            let reads = script == "-S";
+            let goal = if reads { Wanted::OfPooler(Goal::RatioAtLeast(1.0)) } else { Wanted::Nothing };
+            ways.report(figures, &format!("pgbench {script} {mode}, {many}"), "1/s", goal);
+            let name = format!("postgres/CPU in between, {script} {mode}, {many}");
             let figure = Figure::new(name, cost.ours.median(), "µs").range(cost.ours.range());
             let figure = figure.beside_rounds("PgBouncer", &cost.ours, &cost.pooler);
-            figures.add(if mode == "prepared" { figure.goal(Goal::RatioAtMost(1.3)) } else { figure });
+            figures.add(if reads && mode == "prepared" {
+                figure.goal(Goal::RatioAtMost(1.3))
+            } else {
+                figure
+            });
         }
     }
     Ok(())
@@ -40,13 +45,12 @@ pub async fn measure(site: &Site, options: &Options, figures: &mut Figures) -> R
 async fn pgbench(
     site: &Site,
     route: Route,
-    mode: &str,
-    clients: &str,
+    (script, mode, clients): (&str, &str, &str),
     options: &Options,
 ) -> Result<(f64, f64)> {
     let mut pgbench = site.client(route, "pgbench").await?;
     let seconds_long = options.size("5", "3");
-    pgbench.args(["-n", "-S", "-M", mode, "-c", clients, "-j", "1", "-P", "1", "-T", seconds_long]);
+    pgbench.args(["-n", script, "-M", mode, "-c", clients, "-j", "1", "-P", "1", "-T", seconds_long]);
     let used = || site.pid(route).map_or(Ok(0.0), seconds);
     let mut child = pgbench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let said = BufReader::new(child.stderr.take().context("pgbench has no stderr")?);

@@ -154,6 +154,10 @@ impl Home {
     pub fn client_key(&self) -> PathBuf {
         self.file("client.key")
     }
+    /// The same key in the form that the driver of Java reads.
+    pub fn client_key_for_java(&self) -> PathBuf {
+        self.file("client.pk8")
+    }
     /// The client certificate.
     pub fn client_certificate(&self) -> PathBuf {
         self.file("client.crt")

@@ -17,7 +17,7 @@ use halligan_session::lease::Lease;
 use halligan_session::node_event::NodeEvent;
 use halligan_session::{
     Answer, DatabaseCertificate, DatabaseCredential, EndReason, Ended, Question, Secret, SessionParts,
-    SshCredential,
+    SshCredential, Written,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -203,15 +203,42 @@ impl Live {
         if writer.sync_due(0) { off_the_runtime(|| writer.sync()) } else { Ok(()) }
     }
 
-    fn record_now(&self, records: &[Record]) -> Result<(), Ended> {
+    /// As [`Self::write`], without a sync: whether there has to be one.
+    fn append(&self, records: &[Record]) -> Result<Written, RecordingError> {
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = guard.as_mut() else { return Err(RecordingError::Poisoned) };
+        writer.append(records)?;
+        Ok(Written::new(writer.syncs(records) || writer.sync_due(0)))
+    }
+
+    fn record_now<T>(
+        &self,
+        records: &[Record],
+        write: impl FnOnce(&Self, &[Record]) -> Result<T, RecordingError>,
+    ) -> Result<T, Ended> {
         self.check()?;
-        self.write(records).map_err(|error| self.lost(&error))?;
+        let written = write(self, records).map_err(|error| self.lost(&error))?;
         self.engine.metrics.records.fetch_add(records.len() as u64, Ordering::Relaxed);
         let boot = self.engine.clock.boot();
         self.last_moved.store(boot, Ordering::Relaxed);
         self.watchers.push(records, boot);
         // The disk may have taken its time.
-        self.check_at(boot)
+        self.check_at(boot)?;
+        Ok(written)
+    }
+
+    async fn on_disk(self: &Arc<Self>) -> Result<(), Ended> {
+        let this = Arc::clone(self);
+        let synced = tokio::task::spawn_blocking(move || this.sync_if(|writer| !writer.is_synced())).await;
+        match synced {
+            Ok(Ok(())) => self.check(),
+            Ok(Err(error)) => Err(self.lost(&error)),
+            // The runtime goes, and the session with it.
+            Err(_) => {
+                self.cut(EndReason::GatewayStopping);
+                Err(self.ended())
+            }
+        }
     }
 
     /// Ends that came with the session's own, before the protocol has let go.
@@ -252,22 +279,26 @@ impl Live {
     /// Syncs if it is time; called by the flusher, off the runtime. `ahead` is how far off the flusher's next look is.
     pub fn flush(&self, ahead: Duration) {
         let due = self.since_start().saturating_add(u64::try_from(ahead.as_micros()).unwrap_or(0));
+        if let Err(error) = self.sync_if(|writer| !writer.is_poisoned() && writer.sync_due(due)) {
+            self.lost(&error);
+        }
+    }
+
+    /// Blocks, without the lock: records go on being written meanwhile.
+    fn sync_if(&self, due: impl FnOnce(&RecordingWriter) -> bool) -> Result<(), RecordingError> {
         let point = {
             let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             match guard.as_mut() {
-                Some(writer) if !writer.is_poisoned() && writer.sync_due(due) => writer.sync_point(),
-                _ => return,
+                Some(writer) if due(writer) => writer.sync_point()?,
+                _ => return Ok(()),
             }
         };
-        // Without the lock: records go on being written meanwhile.
-        let outcome = point.map(halligan_recording::writer::SyncPoint::run);
+        let done = point.run();
         count(&self.engine.metrics.syncs);
-        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = guard.as_mut()
-            && let Err(error) = outcome.and_then(|done| writer.synced(done))
-        {
-            drop(guard);
-            self.lost(&error);
+        match self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(writer) => writer.synced(done),
+            // It was finished, and synced, meanwhile.
+            None => Ok(()),
         }
     }
 
@@ -476,7 +507,13 @@ impl SessionParts for Parts {
         Box::pin(holds::ask(&self.0, question))
     }
     fn record(&self, records: &[Record]) -> Result<(), Ended> {
-        self.0.record_now(records)
+        self.0.record_now(records, Live::write)
+    }
+    fn write(&self, records: &[Record]) -> Result<Written, Ended> {
+        self.0.record_now(records, Live::append)
+    }
+    fn on_disk(&self) -> BoxFuture<'_, Result<(), Ended>> {
+        Box::pin(self.0.on_disk())
     }
     fn record_last(&self, records: &[Record]) {
         self.0.record_last(records);

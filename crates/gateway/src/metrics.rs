@@ -31,7 +31,7 @@ counters! {
     logins_refused;
     /// Records written.
     records;
-    /// Syncs of recordings by the shared flusher.
+    /// Syncs of recordings, on other threads than those that carry sessions.
     syncs;
     /// Leases held now.
     leases_held;

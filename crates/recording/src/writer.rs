@@ -270,8 +270,16 @@ impl RecordingWriter {
         self.write_batch(std::slice::from_ref(record))
     }
 
-    /// Writes records in order, in as few frames as they fit in. When it returns they are in the file.
+    /// Writes records in order, in as few frames as they fit in. When it returns they are in the file, and on the disk if
+    /// [`Self::syncs`] says so.
     pub fn write_batch(&mut self, records: &[Record]) -> Result<(), RecordingError> {
+        self.append(records)?;
+        if self.syncs(records) { self.sync() } else { Ok(()) }
+    }
+
+    /// As [`Self::write_batch`], for a caller that syncs elsewhere: where [`Self::syncs`] says so, nothing may go on before
+    /// a [`Self::sync_point`] made after this has come back.
+    pub fn append(&mut self, records: &[Record]) -> Result<(), RecordingError> {
         match self.state {
             State::Sound => {}
             State::Spent => return Err(self.budget_spent()),
@@ -284,8 +292,7 @@ impl RecordingWriter {
         if outcome.is_err() && self.state == State::Sound {
             self.state = State::Poisoned;
         }
-        outcome?;
-        if self.syncs(records) { self.sync() } else { Ok(()) }
+        outcome
     }
 
     /// Whether these are on the disk when [`Self::write_batch`] returns: always where durability is strict, and everywhere
@@ -299,7 +306,7 @@ impl RecordingWriter {
     /// returns, so that its effect may follow.
     pub fn write_milestone(&mut self, record: &Record) -> Result<(), RecordingError> {
         self.write(record)?;
-        if self.synced_bytes < self.bytes { self.sync() } else { Ok(()) }
+        if self.is_synced() { Ok(()) } else { self.sync() }
     }
 
     /// True once 250 ms have passed since the oldest record that is not synced, or 1 MiB is waiting.
@@ -316,7 +323,12 @@ impl RecordingWriter {
         self.synced(done)
     }
 
-    /// A sync that can run elsewhere while records go on being written here: one at a time, and its result
+    /// True if everything written is on disk.
+    pub fn is_synced(&self) -> bool {
+        self.synced_bytes >= self.bytes
+    }
+
+    /// A sync that can run elsewhere while records go on being written here, also several at one time. Its result
     /// goes to [`Self::synced`]. Until then, and if it is lost, the sync stays due.
     pub fn sync_point(&mut self) -> Result<SyncPoint, RecordingError> {
         if self.state == State::Poisoned {
@@ -334,7 +346,9 @@ impl RecordingWriter {
             return Err(RecordingError::Disk { doing: "sync", path: self.path.clone(), source });
         }
         self.synced_bytes = self.synced_bytes.max(done.bytes);
-        self.unsynced_since_micros = self.since_point_micros;
+        if self.is_synced() || self.since_point_micros.is_some() {
+            self.unsynced_since_micros = self.since_point_micros;
+        }
         Ok(())
     }
 

@@ -453,6 +453,15 @@ fn syncs_are_due_after_250_ms_and_a_sync_elsewhere_keeps_the_time_of_later_recor
     let done = std::thread::spawn(|| point.run()).join().unwrap();
     writer.synced(done).unwrap();
     assert!(!writer.sync_due(549_999) && writer.sync_due(550_000));
+    // Two at once: what the second covers stays due until its own result is back.
+    let first = writer.sync_point().unwrap();
+    writer.append(&[output(560_000, &b"c"[..])]).unwrap();
+    let second = writer.sync_point().unwrap();
+    writer.synced(first.run()).unwrap();
+    assert!(!writer.is_synced() && writer.sync_due(810_000));
+    writer.synced(second.run()).unwrap();
+    assert!(writer.is_synced() && !writer.sync_due(u64::MAX));
+    writer.write(&output(580_000, &b"c"[..])).unwrap();
     writer.sync().unwrap();
     assert!(!writer.sync_due(u64::MAX));
     writer.write_milestone(&output(600_000, &b"d"[..])).unwrap();

@@ -129,7 +129,8 @@ impl Drop for Waiting {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// What one machine can have all addresses of: itself, or its /64.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -29,5 +29,6 @@ pub use scram::{ScramKeys, ScramSalt};
 pub use secret::Secret;
 pub use session::{
     Answer, DatabaseCertificate, DatabaseCredential, Ended, Question, Session, SessionParts, SshCredential,
+    Written,
 };
 pub use signed::BadSigned;

@@ -85,6 +85,25 @@ pub struct Ended {
     pub reason: EndReason,
 }
 
+/// What was written, and may have to be on the disk before anything goes on for it: see [`Session::on_disk`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "nothing may go on for it before it is where it has to be"]
+pub struct Written {
+    owes_sync: bool,
+}
+
+impl Written {
+    /// In the recording's file; `owes_sync`: not yet where it has to be.
+    pub const fn new(owes_sync: bool) -> Self {
+        Self { owes_sync }
+    }
+
+    /// This and what was written after it.
+    pub const fn and(self, next: Self) -> Self {
+        Self { owes_sync: self.owes_sync || next.owes_sync }
+    }
+}
+
 /// What the gateway's engine puts behind a [`Session`]. Protocols never see it.
 pub trait SessionParts: Send + Sync + 'static {
     /// See [`Session::id`].
@@ -109,6 +128,14 @@ pub trait SessionParts: Send + Sync + 'static {
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answer, Ended>>;
     /// See [`Session::record`].
     fn record(&self, records: &[Record]) -> Result<(), Ended>;
+    /// See [`Session::write`].
+    fn write(&self, records: &[Record]) -> Result<Written, Ended> {
+        self.record(records).map(|()| Written::default())
+    }
+    /// Resolves when everything written so far is on the disk. See [`Session::on_disk`].
+    fn on_disk(&self) -> BoxFuture<'_, Result<(), Ended>> {
+        Box::pin(async { Ok(()) })
+    }
     /// See [`Session::record_last`].
     fn record_last(&self, records: &[Record]);
     /// See [`Session::milestone`].
@@ -198,6 +225,16 @@ impl Session {
     /// disk (and a sync where durability is strict). After an error nothing may pass: the session is ending itself.
     pub fn record(&self, records: &[Record]) -> Result<(), Ended> {
         self.inner.parts.record(records)
+    }
+
+    /// As [`Self::record`], and never waits for a sync: [`Self::on_disk`] does, before anything goes on.
+    pub fn write(&self, records: &[Record]) -> Result<Written, Ended> {
+        self.inner.parts.write(records)
+    }
+
+    /// Waits until what was written may have its effect. Other sessions of this thread go on meanwhile.
+    pub async fn on_disk(&self, written: Written) -> Result<(), Ended> {
+        if written.owes_sync { self.inner.parts.on_disk().await } else { Ok(()) }
     }
 
     /// Writes how what was under way came to its end, also after the session was cut, for as long as its recording is open.

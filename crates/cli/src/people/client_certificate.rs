@@ -50,6 +50,16 @@ pub fn at_hand(
 
 /// The one that was made before, or another: its certificates are good for hours only.
 fn key(home: &Home) -> anyhow::Result<KeyPair> {
+    let key = kept_or_made(home)?;
+    let for_java = Zeroizing::new(key.serialize_der());
+    let path = home.client_key_for_java();
+    if std::fs::read(&path).map(Zeroizing::new).ok().as_ref() != Some(&for_java) {
+        home.write(&path, &for_java)?;
+    }
+    Ok(key)
+}
+
+fn kept_or_made(home: &Home) -> anyhow::Result<KeyPair> {
     let path = home.client_key();
     if let Ok(text) = std::fs::read_to_string(&path) {
         let text = Zeroizing::new(text);
@@ -79,10 +89,14 @@ mod tests {
         let home = Home::at(&folder.path().join("halligan"));
         let public = key(&home).unwrap().public_key_pem();
         assert_eq!(key(&home).unwrap().public_key_pem(), public);
-        let mode = std::fs::metadata(home.client_key()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        for file in [home.client_key(), home.client_key_for_java()] {
+            assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        }
         std::fs::write(home.client_key(), "rubbish").unwrap();
-        assert_ne!(key(&home).unwrap().public_key_pem(), public);
+        let other = key(&home).unwrap();
+        assert_ne!(other.public_key_pem(), public);
+        let for_java = std::fs::read(home.client_key_for_java()).unwrap();
+        assert_eq!(KeyPair::try_from(for_java).unwrap().public_key_pem(), other.public_key_pem());
 
         let mut profile = Profile::new("https://localhost:1".to_owned(), KnownBy::System);
         let now = Time::from_micros(1_772_445_600_000_000);

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use halligan_core::time::Span;
 use halligan_link::Response;
-use halligan_session::EndReason;
+use halligan_recording::{Record, RecordKind};
 use halligan_session::node_event::NodeEvent;
+use halligan_session::{EndReason, Written};
 
 use crate::support::*;
 
@@ -57,7 +58,7 @@ async fn on_a_full_disk_the_bytes_stop_and_the_end_is_still_written() {
     let mut ended = None;
     for _ in 0..64 {
         getrandom::fill(&mut noise).unwrap();
-        let record = halligan_recording::RecordKind::Output { channel: 0, bytes: noise.clone().into() };
+        let record = RecordKind::Output { channel: 0, bytes: noise.clone().into() };
         if let Err(end) = session.record_now(record) {
             ended = Some(end);
             break;
@@ -85,4 +86,43 @@ async fn on_a_full_disk_the_bytes_stop_and_the_end_is_still_written() {
     disk.empty();
     site.hold(&site.lease(2, 1, Span::minutes(10))).await;
     site.open().await.record_now(output("room again")).unwrap();
+}
+
+/// The thread that carries the session does not wait for the disk; whoever sends the statement on does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_is_owed_is_made_elsewhere_before_anything_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::linked(folder.path()).await;
+    site.hold(&site.lease(1, 1, Span::minutes(10))).await;
+    let session = site.open().await;
+    let syncs = || site.gateway.metrics().syncs.load(std::sync::atomic::Ordering::Relaxed);
+    let statement = |class: &str| {
+        let begin = RecordKind::StatementBegin {
+            channel: 0,
+            number: 1,
+            class: class.to_owned(),
+            role: String::new(),
+            database: String::new(),
+            text: String::new(),
+            parameters: None,
+        };
+        session.write(&[Record::new(session.since_start(), begin)]).unwrap()
+    };
+    assert_eq!(statement("read"), Written::default());
+    let before = syncs();
+    let owed = statement("write");
+    assert_eq!(owed, Written::new(true));
+    session.on_disk(owed).await.unwrap();
+    assert!(syncs() > before);
+    // A megabyte owes one too.
+    let mut noise = vec![0; 64 * 1024];
+    let owes = (0..32).any(|_| {
+        getrandom::fill(&mut noise).unwrap();
+        let record = RecordKind::Output { channel: 0, bytes: noise.clone().into() };
+        session.write(&[Record::new(session.since_start(), record)]).unwrap() == Written::new(true)
+    });
+    assert!(owes);
+    let owed = statement("unknown");
+    session.end(EndReason::ClientLeft).await;
+    assert_eq!(session.on_disk(owed).await.unwrap_err().reason, EndReason::ClientLeft);
 }

@@ -183,6 +183,11 @@ impl Audit {
         self.adrift
     }
 
+    /// Something of this batch failed: the server skips what comes until the next Sync.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// The question was answered.
     pub fn found(&mut self) {
         self.adrift = false;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use halligan_core::ids::Name;
+use halligan_session::anteroom::network;
 use halligan_session::cancel::{GATEWAY_BITS, gateway_number};
 use halligan_session::{CancelDesk, CancelRequest};
 use subtle::ConstantTimeEq as _;
@@ -24,11 +25,13 @@ const OWN_BITS: u32 = 31 - GATEWAY_BITS;
 /// Bytes of the secret part. A number of 21 bits is drawn at random beside the four.
 const BYTES_3_0: usize = 4;
 const BYTES_3_2: usize = 32;
-/// Requests from one address in [`WINDOW`]; more are not looked at.
+/// Requests from one network in [`WINDOW`]; more are not looked at.
 const MOST: u32 = 100;
 const MOST_WRONG: u32 = 10;
+/// Of these, given to other gateways: all strangers together share what control takes of them.
+const MOST_PASSED_ON: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
-const MOST_ADDRESSES: usize = 4096;
+const MOST_NETWORKS: usize = 4096;
 
 /// What a client is told to cancel with.
 #[derive(Debug)]
@@ -51,11 +54,12 @@ struct Entry {
     conversation: Arc<Conversation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Heard {
     since: Instant,
     all: u32,
     wrong: u32,
+    passed_on: u32,
 }
 
 /// A key that is given out; taken back when dropped.
@@ -72,6 +76,13 @@ pub(crate) enum Asked {
     Elsewhere,
     Nobody,
     TooMany,
+}
+
+impl Heard {
+    fn elsewhere(&mut self) -> Asked {
+        self.passed_on += 1;
+        if self.passed_on > MOST_PASSED_ON { Asked::TooMany } else { Asked::Elsewhere }
+    }
 }
 
 impl Cancels {
@@ -108,23 +119,25 @@ impl Cancels {
     /// secret is compared in constant time.
     fn take(&self, request: &CancelRequest, now: Instant) -> Asked {
         let CancelRequest { process, key, client: from, .. } = request;
+        let network = network(from.ip());
         let mut heard = lock(&self.heard);
-        if heard.len() >= MOST_ADDRESSES {
+        if heard.len() >= MOST_NETWORKS {
             heard.retain(|_, one| now.duration_since(one.since) < WINDOW);
         }
-        if heard.len() >= MOST_ADDRESSES && !heard.contains_key(&from.ip()) {
+        if heard.len() >= MOST_NETWORKS && !heard.contains_key(&network) {
             return Asked::TooMany;
         }
-        let one = heard.entry(from.ip()).or_insert(Heard { since: now, all: 0, wrong: 0 });
+        let fresh = Heard { since: now, all: 0, wrong: 0, passed_on: 0 };
+        let one = heard.entry(network).or_insert(fresh);
         if now.duration_since(one.since) >= WINDOW {
-            *one = Heard { since: now, all: 0, wrong: 0 };
+            *one = fresh;
         }
         one.all += 1;
         if one.all > MOST || one.wrong >= MOST_WRONG {
             return Asked::TooMany;
         }
         if request.gateway() != self.gateway {
-            return Asked::Elsewhere;
+            return one.elsewhere();
         }
         let keys = lock(&self.keys);
         match keys.get(process) {
@@ -134,7 +147,7 @@ impl Cancels {
             found => {
                 one.wrong += 1;
                 // Two gateways may have one number.
-                if found.is_none() { Asked::Elsewhere } else { Asked::Nobody }
+                if found.is_none() { one.elsewhere() } else { Asked::Nobody }
             }
         }
     }
@@ -202,4 +215,26 @@ impl Drop for Given {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_does_not_use_up_what_goes_to_other_gateways() {
+        let cancels = Cancels::new(&"gw-1".parse().unwrap());
+        let elsewhere = (cancels.gateway + 1) << OWN_BITS;
+        let now = Instant::now();
+        let ask = |from: &str, now| {
+            let key = halligan_session::Secret::new(vec![0; 4]);
+            let client = format!("{from}:5000").parse().unwrap();
+            let request = CancelRequest { process: elsewhere, key, client, through: None };
+            matches!(cancels.take(&request, now), Asked::Elsewhere)
+        };
+        let passed = (0..50).filter(|host| ask(&format!("[2001:db8::{host}]"), now)).count();
+        assert_eq!(passed, MOST_PASSED_ON as usize);
+        assert!(ask("[2001:db8:0:1::1]", now) && ask("192.0.2.1", now));
+        assert!(ask("[2001:db8::1]", now + WINDOW));
+    }
 }

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 /// What a pump reads at once: little while little moves, so that an idle session holds little.
-pub(crate) const LEAST_READ: usize = 8 * 1024;
+const LEAST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 128 * 1024;
 
 /// How much is read at once.
@@ -16,10 +16,6 @@ impl Default for Gait {
 }
 
 impl Gait {
-    pub(crate) fn read(&self) -> usize {
-        self.0
-    }
-
     pub(crate) fn room(&self, buffer: &mut BytesMut, wants: usize) {
         if buffer.is_empty() && self.0 == LEAST_READ && buffer.capacity() > 2 * LEAST_READ {
             // A large one of a busier time is given back.
@@ -27,6 +23,15 @@ impl Gait {
         }
         let missing = wants.saturating_sub(buffer.len()).min(8 * MOST_READ);
         buffer.reserve(missing.max(self.0));
+    }
+
+    /// Empties what was sent.
+    pub(crate) fn done_with(&self, sent: &mut BytesMut) {
+        if self.0 == LEAST_READ && sent.capacity() > 4 * LEAST_READ {
+            *sent = BytesMut::new();
+        } else {
+            sent.clear();
+        }
     }
 
     pub(crate) fn moved(&mut self, bytes: usize) {

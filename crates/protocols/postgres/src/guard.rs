@@ -78,9 +78,16 @@ pub(crate) enum Values {
 
 fn cannot_be_judged(class: impl std::fmt::Display) -> Reason {
     Reason::denied(format!(
-        "Halligan: statements of the class \"{class}\" wait for a second person, and a part of this one is a secret or \
-         too long to be shown, so nobody can judge it. Send it without."
+        "Halligan: statements of the class \"{class}\" wait for a second person, and a part of this one is a secret, too \
+         long to be shown or not in UTF-8, so nobody can judge it. Send it without."
     ))
+}
+
+/// The server would skip it whatever anybody said.
+pub(crate) fn skipped() -> Reason {
+    Reason::denied(
+        "Halligan: nobody was asked about this statement, since what was sent before it with it has failed.",
+    )
 }
 
 /// Statements that were replaced and whose error has not come back.
@@ -195,7 +202,7 @@ impl Conversation {
             Values::All(values) => Some(values),
             Values::NotShown => return Ok(Some(cannot_be_judged(class))),
         };
-        if runs.statement.hides_code {
+        if runs.statement.hides_part {
             return Ok(Some(cannot_be_judged(class)));
         }
         let question = Question { class, text: runs.text().to_string(), parameters, limit };

@@ -18,12 +18,15 @@ pub mod classify;
 pub mod codec;
 mod connection;
 mod door;
+#[cfg(test)]
+mod double;
 mod gait;
 mod guard;
 mod lexer;
 pub mod listener;
 mod login;
 pub mod mask;
+mod out;
 pub mod parameters;
 mod pumps;
 mod recorder;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use halligan_recording::{Record, RecordKind};
 use halligan_session::end_reason::printable;
-use halligan_session::{Ended, NodeEvent, Session};
+use halligan_session::{Ended, NodeEvent, Session, Written};
 use tokio::sync::Notify;
 
 use crate::audit::Changed;
@@ -48,13 +48,13 @@ impl Recorder {
         }
     }
 
-    /// Writes records. Only then may the bytes go on.
-    pub(crate) fn write(&self, kinds: impl Iterator<Item = RecordKind>, at: u64) -> Result<(), Ended> {
+    /// Writes records. Only then may the bytes go on, and where a sync is owed, only after it.
+    pub(crate) fn write(&self, kinds: impl Iterator<Item = RecordKind>, at: u64) -> Result<Written, Ended> {
         let records: Vec<Record> = kinds.map(|kind| Record::new(at, kind)).collect();
         if records.is_empty() {
-            return Ok(());
+            return Ok(Written::default());
         }
-        self.session.record(&records)?;
+        let written = self.session.write(&records)?;
         for record in &records {
             if let RecordKind::TransferEnd { channel, path, direction, bytes, sha256, .. } = &record.kind {
                 self.transferred(NodeEvent::TransferEnded {
@@ -67,7 +67,7 @@ impl Recorder {
                 });
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Writes what came to its end with the session. Nothing may go on for that.
@@ -162,7 +162,38 @@ fn in_words(change: &Changed) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
+    use crate::double::Double;
+
+    /// The session's end drops who reports, wherever that is.
+    #[tokio::test]
+    async fn a_report_that_is_dropped_halfway_stays_owed() {
+        let (double, session) = Double::session();
+        let recorder = Recorder::new(session, 3);
+        let change = |what: &str| Changed { what: what.into(), rows: Some(2), statements: 1, first: 1 };
+        recorder.changed(vec![change("insert table a"), change("insert table b")]);
+        double.takes.send_replace(false);
+        let polled = pin!(recorder.report_all()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "the ledger takes its time, and then nobody waits for it any more");
+        recorder.changed(vec![change("insert table a")]);
+        double.takes.send_replace(true);
+        recorder.report_all().await;
+        let told: Vec<String> = double
+            .ledger
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|event| match event {
+                NodeEvent::DatabaseChanged { what, channel: 3, .. } => what.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let line = |what: &str| format!("{what}: 2 rows (statement 1)");
+        assert_eq!(told, ["insert table a", "insert table b", "insert table a"].map(line));
+    }
 
     #[test]
     fn a_change_reads_as_a_line() {

@@ -10,15 +10,16 @@ use halligan_core::catalog::PostgresCapabilities;
 use halligan_core::ids::Name;
 use halligan_recording::RecordKind;
 use halligan_session::{EndReason, Ended, Session};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::Notify;
 
 use crate::audit::{Audit, AuditConfig, AuditError, Runs};
 use crate::codec::{
     ClientScanner, CodecError, FromClientMessage, FromServerMessage, Piece, ServerMessage, ServerScanner,
 };
-use crate::gait::{Gait, LEAST_READ};
+use crate::gait::Gait;
 use crate::guard::{self, Refused, Values, Verdict, in_our_words};
+use crate::out::Out;
 use crate::recorder::Recorder;
 use crate::upstream::Cancel;
 
@@ -239,7 +240,7 @@ impl Conversation {
     ) -> Result<std::convert::Infallible, Stop> {
         let mut scanner = ClientScanner::new(self.longest);
         scanner.authenticated();
-        let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
+        let (mut buffer, mut out) = (BytesMut::new(), Out::default());
         let mut gait = Gait::default();
         loop {
             gait.room(&mut buffer, scanner.wants());
@@ -250,9 +251,9 @@ impl Conversation {
             let mut took = self.take_up(&mut scanner, &mut buffer, &mut out)?;
             loop {
                 if !matches!(took, Took::All | Took::Left) && self.lock().batch {
-                    guard::flush(&mut out);
+                    guard::flush(&mut out.bytes);
                 }
-                send(to, &mut out, gait.read()).await.map_err(|_| Stop::TargetLeft)?;
+                out.go(&self.session, to, &gait).await?.map_err(|_| Stop::TargetLeft)?;
                 let next = match took {
                     Took::All => break,
                     Took::Left => return Err(Stop::ClientLeft),
@@ -265,8 +266,8 @@ impl Conversation {
                         self.take_one(message, raw, &mut out)?
                     }
                     Took::Adrift(message, raw) => {
-                        self.lock().refused.probe(&mut out);
-                        send(to, &mut out, gait.read()).await.map_err(|_| Stop::TargetLeft)?;
+                        self.lock().refused.probe(&mut out.bytes);
+                        out.go(&self.session, to, &gait).await?.map_err(|_| Stop::TargetLeft)?;
                         self.until(|state| !state.audit.is_adrift()).await;
                         self.take_one(message, raw, &mut out)?
                     }
@@ -303,7 +304,7 @@ impl Conversation {
         &self,
         scanner: &mut ClientScanner,
         buffer: &mut BytesMut,
-        out: &mut BytesMut,
+        out: &mut Out,
     ) -> Result<Took, Stop> {
         let at = self.session.since_start();
         let mut state = self.lock();
@@ -315,31 +316,32 @@ impl Conversation {
             let piece = scanner.next(buffer, &mut state.audit.from_client()).map_err(Stop::Client)?;
             match piece {
                 None => break Took::All,
-                Some(Piece::Pass(bytes)) => out.extend_from_slice(&bytes),
+                Some(Piece::Pass(bytes)) => out.bytes.extend_from_slice(&bytes),
                 Some(Piece::Message { message, raw }) => {
-                    if let Some(took) = self.take(state, message, raw, false, at, out)? {
+                    if let Some(took) = self.take(state, message, raw, false, at, &mut out.bytes)? {
                         break took;
                     }
                 }
             }
         };
-        self.recorder.write(state.audit.records(), at)?;
+        self.write_down(state, at, out)?;
         Ok(took)
     }
 
     /// A message whose meaning is sure by now. As [`Self::take_up`]; none if there is nothing to wait for.
-    fn take_one(
-        &self,
-        message: FromClientMessage,
-        raw: Bytes,
-        out: &mut BytesMut,
-    ) -> Result<Option<Took>, Stop> {
+    fn take_one(&self, message: FromClientMessage, raw: Bytes, out: &mut Out) -> Result<Option<Took>, Stop> {
         let at = self.session.since_start();
         let mut state = self.lock();
         let state = &mut *state;
-        let took = self.take(state, message, raw, true, at, out)?;
-        self.recorder.write(state.audit.records(), at)?;
+        let took = self.take(state, message, raw, true, at, &mut out.bytes)?;
+        self.write_down(state, at, out)?;
         Ok(took)
+    }
+
+    /// Puts on record what `out` now leads to.
+    fn write_down(&self, state: &mut State, at: u64, out: &mut Out) -> Result<(), Stop> {
+        out.written(self.recorder.write(state.audit.records(), at)?);
+        Ok(())
     }
 
     fn take(
@@ -388,7 +390,7 @@ impl Conversation {
         raw: &Bytes,
         behind: &mut BytesMut,
         client: &mut (impl AsyncRead + Unpin),
-        out: &mut BytesMut,
+        out: &mut Out,
     ) -> Result<Option<Took>, Stop> {
         let (runs, values, in_transaction) = {
             let mut state = self.lock();
@@ -399,10 +401,17 @@ impl Conversation {
             else {
                 state.held = false;
                 let at = self.session.since_start();
-                let took = self.take(state, message.clone(), raw.clone(), true, at, out)?;
-                self.recorder.write(state.audit.records(), at)?;
+                let took = self.take(state, message.clone(), raw.clone(), true, at, &mut out.bytes)?;
+                self.write_down(state, at, out)?;
                 return Ok(took);
             };
+            if state.audit.is_skipping() {
+                state.held = false;
+                let at = self.session.since_start();
+                refuse(state, message, runs, guard::skipped(), at, &mut out.bytes);
+                self.write_down(state, at, out)?;
+                return Ok(None);
+            }
             let values = match message {
                 FromClientMessage::Bind(bind) if !bind.parameters.is_empty() => {
                     state.audit.values_to_show(bind, &runs).map_or(Values::NotShown, Values::All)
@@ -419,11 +428,11 @@ impl Conversation {
         match answer? {
             None => {
                 pass(state, message, Some(runs), at)?;
-                out.extend_from_slice(raw);
+                out.bytes.extend_from_slice(raw);
             }
-            Some(reason) => refuse(state, message, runs, reason, at, out),
+            Some(reason) => refuse(state, message, runs, reason, at, &mut out.bytes),
         }
-        self.recorder.write(state.audit.records(), at)?;
+        self.write_down(state, at, out)?;
         Ok(None)
     }
 
@@ -448,15 +457,15 @@ impl Conversation {
     ) -> Result<std::convert::Infallible, Stop> {
         let mut scanner = ServerScanner::new(self.description_bytes);
         scanner.authenticated();
-        let mut out = BytesMut::new();
+        let mut out = Out::default();
         let mut gait = Gait::default();
         let mut put = std::pin::pin!(self.put.notified());
         loop {
             self.take_down(&mut scanner, buffer, &mut out)?;
             self.moved.notify_one();
-            if !out.is_empty() {
+            if !out.bytes.is_empty() {
                 self.whole.store(false, Ordering::Release);
-                send(to, &mut out, gait.read()).await.map_err(|_| Stop::ClientLeft)?;
+                out.go(&self.session, to, &gait).await?.map_err(|_| Stop::ClientLeft)?;
                 self.whole.store(scanner.at_boundary(), Ordering::Release);
             }
             gait.room(buffer, scanner.wants());
@@ -476,20 +485,20 @@ impl Conversation {
         &self,
         scanner: &mut ServerScanner,
         buffer: &mut BytesMut,
-        out: &mut BytesMut,
+        out: &mut Out,
     ) -> Result<(), Stop> {
         let at = self.session.since_start();
         let mut state = self.lock();
         let state = &mut *state;
         loop {
             if !state.put_in.is_empty() && scanner.at_boundary() {
-                out.extend_from_slice(&state.put_in);
+                out.bytes.extend_from_slice(&state.put_in);
                 state.put_in = BytesMut::new();
             }
             let piece = scanner.next(buffer, &mut state.audit.from_server()).map_err(Stop::Target)?;
             match piece {
                 None => break,
-                Some(Piece::Pass(bytes)) => out.extend_from_slice(&bytes),
+                Some(Piece::Pass(bytes)) => out.bytes.extend_from_slice(&bytes),
                 Some(Piece::Message { message: FromServerMessage::Error(error), .. })
                     if state.refused.is_probed(&error) =>
                 {
@@ -503,7 +512,7 @@ impl Conversation {
                 Some(Piece::Message { message: FromServerMessage::Error(error), raw }) => {
                     match state.refused.answer(&error) {
                         Some(reason) => {
-                            out.extend_from_slice(&in_our_words(&reason));
+                            out.bytes.extend_from_slice(&in_our_words(&reason));
                             let ours = ServerMessage {
                                 severity: "ERROR".to_owned(),
                                 code: reason.code.to_owned(),
@@ -513,18 +522,18 @@ impl Conversation {
                             state.audit.server(&FromServerMessage::Error(ours), at);
                         }
                         None => {
-                            out.extend_from_slice(&raw);
+                            out.bytes.extend_from_slice(&raw);
                             state.audit.server(&FromServerMessage::Error(error), at);
                         }
                     }
                 }
                 Some(Piece::Message { message, raw }) => {
                     state.audit.server(&message, at);
-                    out.extend_from_slice(&raw);
+                    out.bytes.extend_from_slice(&raw);
                 }
             }
         }
-        self.recorder.write(state.audit.records(), at)?;
+        self.write_down(state, at, out)?;
         self.recorder.changed(state.audit.changes());
         Ok(())
     }
@@ -569,21 +578,6 @@ fn refuse(
 ) {
     state.audit.refused(message, runs, &reason.say, at);
     state.refused.replace(message, reason, out);
-}
-
-/// Writes all of `out`. Keeps its memory only while much moves.
-async fn send(to: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut, gait: usize) -> std::io::Result<()> {
-    if out.is_empty() {
-        return Ok(());
-    }
-    to.write_all(out).await?;
-    to.flush().await?;
-    if gait == LEAST_READ && out.capacity() > 4 * LEAST_READ {
-        *out = BytesMut::new();
-    } else {
-        out.clear();
-    }
-    Ok(())
 }
 
 /// How long a conversation that is over may take to say so.

@@ -1,9 +1,9 @@
 //! The threads that carry conversations. Each has a runtime of its own that nobody else works for: between a client's
 //! message and its way on no other thread is woken, which costs more than all that is done with the message.
 //!
-//! A conversation stays on its thread. What waits for a disk that syncs (a statement that may change something, strict
-//! recordings, much content) holds up the others of that thread, never those of another; deadlines and ends are kept
-//! elsewhere.
+//! A conversation stays on its thread. Records are written on it; what has to be synced before it goes on (a statement that
+//! may change something, strict recordings, much content) is synced elsewhere, and the others of that thread do not wait.
+//! Deadlines and ends are kept elsewhere too.
 
 use std::future::Future;
 use std::io;

@@ -24,8 +24,8 @@ pub struct Said {
     pub label: Arc<Label>,
     /// Parameters that are not shown, from 1.
     pub secret: Vec<usize>,
-    /// Of code in it a part is not shown.
-    pub hides_code: bool,
+    /// A part of what it says is not shown, or could be read in two ways.
+    pub hides_part: bool,
     pub by_name: ByName,
     /// It may change how texts are read.
     pub touches_reading: bool,
@@ -47,7 +47,7 @@ impl Said {
             text: text.into(),
             label: Arc::new(label),
             secret: Vec::new(),
-            hides_code: false,
+            hides_part: false,
             by_name: ByName::Nothing,
             touches_reading: false,
             moves_cursors: false,
@@ -55,6 +55,8 @@ impl Said {
     }
 
     fn of(sql: &[u8], classifier: &mut Classifier) -> Self {
+        // Two texts could then look the same.
+        let is_ambiguous = std::str::from_utf8(sql).is_err();
         let sql = lossless(sql);
         let lower = sql.to_ascii_lowercase();
         let backslashes = classifier.backslashes();
@@ -62,7 +64,7 @@ impl Said {
         let is_code = label.class == StatementClass::Unknown;
         let masked = classifier.mask(&sql);
         Self {
-            hides_code: masked.code_masked,
+            hides_part: masked.code_masked || is_ambiguous,
             text: masked.text.into(),
             secret: classifier.secret_parameters(&sql),
             by_name: by_name(&sql, &lower, backslashes, is_code),

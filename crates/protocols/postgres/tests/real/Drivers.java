@@ -1,5 +1,5 @@
-// The driver of Java through the gateway. Arguments: host, port, user, password, root certificate, and whether function calls
-// are allowed.
+// The driver of Java through the gateway. Arguments: host, port, user, password, root certificate, whether function calls are
+// allowed, and, in place of the password, a certificate and its key.
 
 import java.io.StringReader;
 import java.io.StringWriter;
@@ -19,7 +19,12 @@ class Drivers {
     public static void main(String[] arguments) throws Exception {
         Properties properties = new Properties();
         properties.setProperty("user", arguments[2]);
-        properties.setProperty("password", arguments[3]);
+        if (arguments.length > 6) {
+            properties.setProperty("sslcert", arguments[6]);
+            properties.setProperty("sslkey", arguments[7]);
+        } else {
+            properties.setProperty("password", arguments[3]);
+        }
         properties.setProperty("sslmode", "verify-full");
         properties.setProperty("sslrootcert", arguments[4]);
         properties.setProperty("ApplicationName", "a tool");

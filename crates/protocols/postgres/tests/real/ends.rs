@@ -165,7 +165,11 @@ async fn a_statement_that_is_cut_off_has_its_end_on_record() {
         psql.args(["-c", statement]).stdout(std::process::Stdio::null());
         let mut psql = psql.spawn().unwrap();
         world.direct_until(&format!("{BACKENDS} AND state = 'active'"), "1", Duration::from_secs(10)).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        if statement == copy {
+            // Its first rows have left the server, and a megabyte more has gone through.
+            let copied = "SELECT bool_or(bytes_processed > 1048576) FROM pg_stat_progress_copy";
+            world.direct_until(copied, "t", Duration::from_secs(30)).await;
+        }
         world.all_told().await;
         match how {
             "killed" => world.kill(world.told_of_session().await, "enough").await,

@@ -232,6 +232,64 @@ async fn a_query_that_is_refused_in_the_middle_of_a_batch_fails_as_at_the_server
     assert_eq!(of("SELECT 4"), [Outcome::Done, Outcome::Done]);
 }
 
+/// In one batch with what fails, the server skips it whatever a second person says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_asked_about_what_the_server_skips() {
+    let world = World::may(careful).await;
+    table(&world, "kept").await;
+    let mut raw = Raw::ready(&world, Version::V3_0).await;
+    for whole in [false, true] {
+        let mut out = BytesMut::new();
+        parse(&mut out, "", "SELECT nonsense FROM nowhere");
+        bind_nothing(&mut out);
+        execute(&mut out);
+        if whole {
+            Writer(&mut out).query("DROP TABLE kept");
+        } else {
+            parse(&mut out, "", "DROP TABLE kept");
+            bind_nothing(&mut out);
+            execute(&mut out);
+        }
+        sync(&mut out);
+        raw.send(&out).await;
+        assert_eq!(raw.error().await.0, "42P01");
+        assert_eq!(raw.until(b'Z').await.0, "Z", "whole: {whole}");
+        raw.query("SELECT 4").await;
+        assert_eq!(raw.until(b'Z').await.0, "TDCZ", "whole: {whole}");
+    }
+    assert!(!world.control.events().iter().any(|event| matches!(event, NodeEvent::StatementHeld { .. })));
+    assert_eq!(world.direct("SELECT to_regclass('kept') IS NULL").await, "f");
+    // And the next one is, as ever.
+    raw.query("DROP TABLE kept").await;
+    answer(&world, "DROP TABLE kept", true).await;
+    assert_eq!(raw.until(b'Z').await.0.replace('N', ""), "CZ");
+    drop(raw);
+    let refused = |record: &RecordKind| matches!(record, RecordKind::StatementEnd { outcome: Outcome::Refused { reason }, .. } if reason.contains("nobody was asked"));
+    // The Bind of the first round is for a name that was never parsed.
+    assert_eq!(world.records().await.iter().filter(|record| refused(record)).count(), 1);
+}
+
+/// Its bytes stand as `\xe9` in what people see, as other texts would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_asked_about_what_can_be_read_in_two_ways() {
+    let world = World::may(careful).await;
+    world.direct("CREATE TABLE caf\u{e9} (n BIGINT); ALTER TABLE caf\u{e9} OWNER TO orders_write").await;
+    let mut raw = Raw::ready(&world, Version::V3_0).await;
+    raw.query("SET client_encoding = 'LATIN1'").await;
+    raw.until(b'Z').await;
+    let mut out = BytesMut::new();
+    put(&mut out, b'Q', b"DROP TABLE \"caf\xe9\"\0");
+    raw.send(&out).await;
+    let (code, say) = raw.error().await;
+    assert!(code == "42501" && say.contains("not in UTF-8"), "{code} {say}");
+    raw.until(b'Z').await;
+    out.clear();
+    put(&mut out, b'Q', b"SELECT n FROM \"caf\xe9\"\0");
+    raw.send(&out).await;
+    assert_eq!(raw.until(b'Z').await.0, "TCZ", "what passes anyhow does");
+    assert!(!world.control.events().iter().any(|event| matches!(event, NodeEvent::StatementHeld { .. })));
+}
+
 fn bind_nothing(out: &mut BytesMut) {
     put(out, b'B', b"\0\0\0\0\0\0\0\0");
 }
