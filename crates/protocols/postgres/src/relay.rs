@@ -13,7 +13,7 @@ use halligan_session::{EndReason, Ended, Session};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::Notify;
 
-use crate::audit::{Audit, AuditConfig, AuditError, Runs};
+use crate::audit::{Audit, AuditConfig, AuditError, Kept, Runs};
 use crate::codec::{
     ClientScanner, CodecError, FromClientMessage, FromServerMessage, Piece, ServerMessage, ServerScanner,
 };
@@ -61,7 +61,7 @@ pub(crate) struct Conversation {
     cancel: Cancel,
     channel: u32,
     longest: usize,
-    description_bytes: usize,
+    kept: Kept,
     /// The server has said something.
     moved: Notify,
     /// There is something to put in.
@@ -116,7 +116,7 @@ impl Conversation {
         longest: usize,
         statuses: &[FromServerMessage],
     ) -> Result<Self, getrandom::Error> {
-        let (channel, description_bytes) = (config.channel, config.kept.description_bytes());
+        let (channel, kept) = (config.channel, config.kept);
         let mut audit = Audit::new(config);
         for status in statuses {
             audit.server(status, 0);
@@ -139,7 +139,7 @@ impl Conversation {
             cancel,
             channel,
             longest,
-            description_bytes,
+            kept,
             moved: Notify::new(),
             put: Notify::new(),
             withdrawn: Notify::new(),
@@ -455,7 +455,8 @@ impl Conversation {
         buffer: &mut BytesMut,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<std::convert::Infallible, Stop> {
-        let mut scanner = ServerScanner::new(self.description_bytes);
+        let mut scanner = ServerScanner::new(self.kept.description_bytes());
+        scanner.whole_rows(self.kept.row_bytes());
         scanner.authenticated();
         let mut out = Out::default();
         let mut gait = Gait::default();

@@ -30,6 +30,11 @@ impl Kept {
     pub fn description_bytes(self) -> usize {
         if self == Self::None { 0 } else { DESCRIPTION_BYTES }
     }
+
+    /// Longest row that is wanted whole, in bytes: a longer one is not kept, and none is on its way before it is.
+    pub fn row_bytes(self) -> usize {
+        if self == Self::None { 0 } else { RECORD_BYTES }
+    }
 }
 
 /// How the values of a result are to be read.
@@ -76,14 +81,12 @@ pub struct Keeper {
     rows: u64,
     /// Arrays of values, with commas between them.
     values: String,
-    /// The row that has begun; `None` if it is not kept.
-    begun: Option<Vec<u8>>,
 }
 
 impl Keeper {
     pub fn new(channel: u32, kept: Kept, room: u64) -> Self {
         let (left, layout, values) = (0, None, String::new());
-        let mut keeper = Self { channel, kept, room, left, layout, rows: 0, values, begun: None };
+        let mut keeper = Self { channel, kept, room, left, layout, rows: 0, values };
         keeper.reset();
         keeper
     }
@@ -119,23 +122,6 @@ impl Keeper {
         }
     }
 
-    pub fn part(&mut self, part: &[u8], begins: bool, ends: bool, records: &mut Vec<RecordKind>) {
-        if begins {
-            self.begun = (self.left > 0).then(Vec::new);
-        }
-        if let Some(row) = &mut self.begun {
-            if (row.len() + part.len()) as u64 > self.room || row.len() + part.len() > RECORD_BYTES {
-                self.begun = None;
-                self.skip();
-                return;
-            }
-            row.extend_from_slice(part);
-        }
-        if ends && let Some(row) = self.begun.take() {
-            self.keep(&row, records);
-        }
-    }
-
     fn keep(&mut self, frame: &[u8], records: &mut Vec<RecordKind>) {
         let fits = frame.len() as u64 <= self.room && frame.len() <= RECORD_BYTES;
         let row = self.layout.as_ref().filter(|_| fits).and_then(|layout| values(frame, layout));
@@ -156,7 +142,7 @@ impl Keeper {
     }
 
     /// A row that does not fit ends what is kept of this statement: rows after it would look like the next.
-    fn skip(&mut self) {
+    pub fn skip(&mut self) {
         self.left = 0;
     }
 

@@ -99,7 +99,7 @@ impl Passing for Counts {
         self.rows += count;
         self.row_bytes += frames.len() as u64;
     }
-    fn row_part(&mut self, part: &[u8], _begins: bool, ends: bool) {
+    fn row_part(&mut self, part: &[u8], ends: bool) {
         self.rows += u64::from(ends);
         self.row_bytes += part.len() as u64;
     }

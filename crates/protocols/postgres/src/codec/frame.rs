@@ -39,9 +39,9 @@ pub trait Passing {
     fn rows(&mut self, frames: &[u8], count: u64) {
         let _ = (frames, count);
     }
-    /// A piece of one DataRow frame (the type byte begins it).
-    fn row_part(&mut self, part: &[u8], begins: bool, ends: bool) {
-        let _ = (part, begins, ends);
+    /// A piece of one DataRow frame that is passed before it is whole.
+    fn row_part(&mut self, part: &[u8], ends: bool) {
+        let _ = (part, ends);
     }
     /// Data of a COPY, without type and length, in pieces of any size.
     fn copy(&mut self, data: &[u8]) {
@@ -67,6 +67,8 @@ pub enum Piece<M> {
 #[derive(Debug)]
 pub struct Scanner<D> {
     hold: usize,
+    /// Rows as long as this are passed whole.
+    row: usize,
     authenticating: bool,
     /// What is passed of a frame whose header has gone by.
     left: usize,
@@ -84,7 +86,13 @@ impl<D: Flow> Scanner<D> {
     /// Messages that are read may have at most `hold` bytes. Begins in the time before authentication, with
     /// its own, lower bound.
     pub fn new(hold: usize) -> Self {
-        Self { hold, authenticating: true, left: 0, rule: Rule::Pass, wants: HEADER, direction: PhantomData }
+        let (rule, direction) = (Rule::Pass, PhantomData);
+        Self { hold, row: WHOLE, authenticating: true, left: 0, rule, wants: HEADER, direction }
+    }
+
+    /// Rows of so many bytes are not passed before they are whole: whoever keeps them has them first.
+    pub fn whole_rows(&mut self, bytes: usize) {
+        self.row = bytes.max(WHOLE);
     }
 
     /// The other side is known now.
@@ -125,7 +133,8 @@ impl<D: Flow> Scanner<D> {
             };
             let rule = D::rule(kind, self.authenticating, self.hold)
                 .ok_or(CodecError::Unexpected { kind: Kind(kind) })?;
-            let parted = body <= WHOLE && rest.len() - HEADER < body;
+            let whole = if rule == Rule::Row { self.row } else { WHOLE };
+            let parted = body <= whole && rest.len() - HEADER < body;
             match rule {
                 Rule::Row | Rule::Copy | Rule::Pass if parted => {
                     self.wants = HEADER + body;
@@ -155,7 +164,7 @@ impl<D: Flow> Scanner<D> {
         self.left = body;
         let (head, rest) = rest.split_at_checked(HEADER).unwrap_or((rest, &[]));
         if rule == Rule::Row {
-            passing.row_part(head, true, body == 0);
+            passing.row_part(head, body == 0);
         }
         HEADER + self.pass_on(rest, passing)
     }
@@ -165,7 +174,7 @@ impl<D: Flow> Scanner<D> {
         self.left -= part.len();
         if !part.is_empty() {
             match self.rule {
-                Rule::Row => passing.row_part(part, false, self.left == 0),
+                Rule::Row => passing.row_part(part, self.left == 0),
                 Rule::Copy => passing.copy(part),
                 Rule::Pass | Rule::Read { .. } => {}
             }
