@@ -232,7 +232,11 @@ impl Live {
         let synced = tokio::task::spawn_blocking(move || this.sync_if(|writer| !writer.is_synced())).await;
         match synced {
             Ok(Ok(())) => self.check(),
-            Ok(Err(error)) => Err(self.lost(&error)),
+            Ok(Err(ended)) => Err(ended),
+            Err(error) if error.is_panic() => {
+                self.cut(EndReason::RecordingLost { why: "its sync came to no end".to_owned() });
+                Err(self.ended())
+            }
             // The runtime goes, and the session with it.
             Err(_) => {
                 self.cut(EndReason::GatewayStopping);
@@ -279,25 +283,26 @@ impl Live {
     /// Syncs if it is time; called by the flusher, off the runtime. `ahead` is how far off the flusher's next look is.
     pub fn flush(&self, ahead: Duration) {
         let due = self.since_start().saturating_add(u64::try_from(ahead.as_micros()).unwrap_or(0));
-        if let Err(error) = self.sync_if(|writer| !writer.is_poisoned() && writer.sync_due(due)) {
-            self.lost(&error);
-        }
+        let _ended = self.sync_if(|writer| !writer.is_poisoned() && writer.sync_due(due));
     }
 
-    /// Blocks, without the lock: records go on being written meanwhile.
-    fn sync_if(&self, due: impl FnOnce(&RecordingWriter) -> bool) -> Result<(), RecordingError> {
+    /// Blocks, without the lock: records go on being written meanwhile. A sync that fails ends the session here, not where
+    /// somebody waits for it.
+    fn sync_if(&self, due: impl FnOnce(&RecordingWriter) -> bool) -> Result<(), Ended> {
         let point = {
             let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             match guard.as_mut() {
-                Some(writer) if due(writer) => writer.sync_point()?,
+                Some(writer) if due(writer) => writer.sync_point(),
                 _ => return Ok(()),
             }
         };
-        let done = point.run();
+        let done = point.map(halligan_recording::writer::SyncPoint::run);
         count(&self.engine.metrics.syncs);
-        match self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            Some(writer) => writer.synced(done),
-            // It was finished, and synced, meanwhile.
+        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match guard.as_mut() {
+            // Under the lock: nobody else finds it poisoned before the cause is known.
+            Some(writer) => done.and_then(|done| writer.synced(done)).map_err(|error| self.lost(&error)),
+            // It was finished meanwhile, by a sync of its own, which fails if this one did.
             None => Ok(()),
         }
     }
@@ -511,6 +516,9 @@ impl SessionParts for Parts {
     }
     fn write(&self, records: &[Record]) -> Result<Written, Ended> {
         self.0.record_now(records, Live::append)
+    }
+    fn check(&self) -> Result<(), Ended> {
+        self.0.check()
     }
     fn on_disk(&self) -> BoxFuture<'_, Result<(), Ended>> {
         Box::pin(self.0.on_disk())

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -118,6 +118,8 @@ enum State {
 /// Writes one recording. `Send`, cheap when idle, no clock of its own.
 pub struct RecordingWriter {
     file: Arc<File>,
+    /// A sync has failed.
+    failed: Arc<Mutex<bool>>,
     path: PathBuf,
     recording_id: String,
     sealer: Sealer,
@@ -129,7 +131,8 @@ pub struct RecordingWriter {
     synced_bytes: u64,
     /// Time of the oldest record that is not synced.
     unsynced_since_micros: Option<u64>,
-    /// Time of the oldest record after the newest sync point.
+    /// Bytes of the file at the newest sync point, and the time of the oldest record after it.
+    point_bytes: u64,
     since_point_micros: Option<u64>,
 }
 
@@ -147,6 +150,7 @@ thread_local! {
 /// A sync that can run on another thread, without the writer. See [`RecordingWriter::sync_point`].
 pub struct SyncPoint {
     file: Arc<File>,
+    failed: Arc<Mutex<bool>>,
     bytes: u64,
 }
 
@@ -159,7 +163,14 @@ pub struct Synced {
 impl SyncPoint {
     /// Blocks until everything written before the point was made is on disk.
     pub fn run(self) -> Synced {
-        Synced { bytes: self.bytes, result: self.file.sync_data() }
+        // A system tells of a failed write once: who asks again, or at the same time, would be told that all is well.
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = match *failed {
+            true => Err(io::Error::other("an earlier sync of it failed")),
+            false => self.file.sync_data(),
+        };
+        *failed = result.is_err();
+        Synced { bytes: self.bytes, result }
     }
 }
 
@@ -233,6 +244,7 @@ impl RecordingWriter {
             Sealer::new(key, Chain::new(meta.recording_id.clone(), running)).map_err(RecordingError::Seal)?;
         Ok(Self {
             file: Arc::new(file),
+            failed: Arc::default(),
             sealer,
             recording_id: meta.recording_id,
             path,
@@ -243,6 +255,7 @@ impl RecordingWriter {
             records: 0,
             synced_bytes: bytes,
             unsynced_since_micros: None,
+            point_bytes: bytes,
             since_point_micros: None,
         })
     }
@@ -335,7 +348,8 @@ impl RecordingWriter {
             return Err(RecordingError::Poisoned);
         }
         self.since_point_micros = None;
-        Ok(SyncPoint { file: Arc::clone(&self.file), bytes: self.bytes })
+        self.point_bytes = self.bytes;
+        Ok(SyncPoint { file: Arc::clone(&self.file), failed: Arc::clone(&self.failed), bytes: self.bytes })
     }
 
     /// Takes note of a sync. A failed one poisons: what the disk then holds is unknown, and asking again
@@ -345,8 +359,12 @@ impl RecordingWriter {
             self.state = State::Poisoned;
             return Err(RecordingError::Disk { doing: "sync", path: self.path.clone(), source });
         }
+        if self.state == State::Poisoned {
+            return Err(RecordingError::Poisoned);
+        }
         self.synced_bytes = self.synced_bytes.max(done.bytes);
-        if self.is_synced() || self.since_point_micros.is_some() {
+        // What lies before a newer point stays due until that one's result is back.
+        if self.synced_bytes >= self.point_bytes {
             self.unsynced_since_micros = self.since_point_micros;
         }
         Ok(())
@@ -482,7 +500,14 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let mut writer = on_a_full_disk(folder.path());
-        assert!(matches!(writer.sync(), Err(RecordingError::Disk { doing: "sync", .. })));
+        let first = writer.sync_point().unwrap();
+        let mut second = writer.sync_point().unwrap();
+        // The system tells of what was lost once, and then that all is well.
+        second.file = Arc::new(tempfile::tempfile().unwrap());
+        let (first, second) = (first.run(), second.run());
+        assert!(second.result.is_err());
+        assert!(matches!(writer.synced(first), Err(RecordingError::Disk { doing: "sync", .. })));
+        assert!(writer.synced(second).is_err());
         assert!(matches!(writer.write(&record), Err(RecordingError::Poisoned)));
     }
 }

@@ -457,11 +457,11 @@ fn syncs_are_due_after_250_ms_and_a_sync_elsewhere_keeps_the_time_of_later_recor
     let first = writer.sync_point().unwrap();
     writer.append(&[output(560_000, &b"c"[..])]).unwrap();
     let second = writer.sync_point().unwrap();
-    writer.synced(first.run()).unwrap();
-    assert!(!writer.is_synced() && writer.sync_due(810_000));
-    writer.synced(second.run()).unwrap();
-    assert!(writer.is_synced() && !writer.sync_due(u64::MAX));
     writer.write(&output(580_000, &b"c"[..])).unwrap();
+    writer.synced(first.run()).unwrap();
+    assert!(!writer.is_synced() && writer.sync_due(550_000));
+    writer.synced(second.run()).unwrap();
+    assert!(!writer.is_synced() && !writer.sync_due(829_999) && writer.sync_due(830_000));
     writer.sync().unwrap();
     assert!(!writer.sync_due(u64::MAX));
     writer.write_milestone(&output(600_000, &b"d"[..])).unwrap();

@@ -69,7 +69,7 @@ impl Anteroom {
         if counts.waiting.get(&network).is_some_and(|there| there.len() >= most_waiting_per_network) {
             counts.ask_out(network);
         } else if counts.waiting.values().map(VecDeque::len).sum::<usize>() >= most_waiting {
-            let greediest = counts.greediest().unwrap_or(network);
+            let greediest = counts.greediest(network).unwrap_or(network);
             counts.ask_out(greediest);
         }
         counts.connections += 1;
@@ -90,13 +90,15 @@ impl Waiting {
 }
 
 impl Counts {
-    /// The network that has most in it; of several, the one where somebody has waited longest.
-    fn greediest(&self) -> Option<IpAddr> {
+    /// The network that has most in it with one more from `comes`; of several `comes` itself, or where somebody has waited
+    /// longest.
+    fn greediest(&self, comes: IpAddr) -> Option<IpAddr> {
         let there = self.waiting.iter().map(|(network, there)| {
             let longest = there.front().map(|(number, _)| *number);
-            (there.len(), Reverse(longest), *network)
+            let own = *network == comes;
+            (there.len() + usize::from(own), own, Reverse(longest), *network)
         });
-        there.max().map(|(_, _, network)| network)
+        there.max().map(|(_, _, _, network)| network)
     }
 
     /// The one of a network who has waited longest.
@@ -182,6 +184,10 @@ mod tests {
         let [kept, left] = [false, true];
         // The third finds two networks with two each: of these, the first has waited longer.
         assert_eq!(asked, [left, left, left, kept, kept, kept, kept, kept, kept]);
+        // Where everybody has as many, who comes for more pays for it.
+        let again = room.admit(at("192.0.2.5")).unwrap();
+        assert_eq!(others.iter().map(out).collect::<Vec<_>>(), [kept, kept, left]);
+        assert!(!out(&again) && !two.iter().any(out));
         assert_eq!(lock(&room.counts).waiting.values().map(VecDeque::len).sum::<usize>(), 6);
     }
 

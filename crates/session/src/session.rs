@@ -134,8 +134,10 @@ pub trait SessionParts: Send + Sync + 'static {
     }
     /// Resolves when everything written so far is on the disk. See [`Session::on_disk`].
     fn on_disk(&self) -> BoxFuture<'_, Result<(), Ended>> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async { self.check() })
     }
+    /// The session may go on, at this moment.
+    fn check(&self) -> Result<(), Ended>;
     /// See [`Session::record_last`].
     fn record_last(&self, records: &[Record]);
     /// See [`Session::milestone`].
@@ -232,9 +234,10 @@ impl Session {
         self.inner.parts.write(records)
     }
 
-    /// Waits until what was written may have its effect. Other sessions of this thread go on meanwhile.
+    /// Waits until what was written may have its effect. Other sessions of this thread go on meanwhile. An error if the
+    /// session is over by then, also where nothing was written or no sync is owed: the last gate before bytes go on.
     pub async fn on_disk(&self, written: Written) -> Result<(), Ended> {
-        if written.owes_sync { self.inner.parts.on_disk().await } else { Ok(()) }
+        if written.owes_sync { self.inner.parts.on_disk().await } else { self.inner.parts.check() }
     }
 
     /// Writes how what was under way came to its end, also after the session was cut, for as long as its recording is open.

@@ -183,6 +183,16 @@ impl Audit {
         self.adrift
     }
 
+    /// True while the server has answered everything.
+    pub fn is_answered(&self) -> bool {
+        self.waiting.iter().all(|owed| matches!(owed.what, Expected::CopyEnd))
+    }
+
+    /// The number of the statement that was begun last; 0 before the first.
+    pub fn begun(&self) -> u64 {
+        self.number
+    }
+
     /// Something of this batch failed: the server skips what comes until the next Sync.
     pub fn is_skipping(&self) -> bool {
         self.skipping

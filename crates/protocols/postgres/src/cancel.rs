@@ -157,28 +157,14 @@ impl Cancels {
         let from = request.client;
         match self.take(request, Instant::now()) {
             Asked::Of(conversation) => {
-                if let Some(cancel) = conversation.cancel(from, request.through.as_ref()) {
-                    let under_way = UnderWay(conversation);
-                    tokio::spawn(async move {
-                        cancel.send().await;
-                        drop(under_way);
-                    });
-                }
+                let through = request.through.clone();
+                tokio::spawn(async move { conversation.cancel(from, through.as_ref()).await });
             }
             Asked::Elsewhere => return Carried::NotOurs,
             Asked::Nobody => tracing::info!(%from, "a cancel request with a key that nobody has"),
             Asked::TooMany => tracing::warn!(%from, "too many cancel requests"),
         }
         Carried::Done
-    }
-}
-
-/// A request on its way to the server. However that ends, the conversation goes on afterwards.
-struct UnderWay(Arc<Conversation>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.cancelled();
     }
 }
 

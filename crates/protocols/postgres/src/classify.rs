@@ -51,6 +51,7 @@ pub struct Label {
 pub struct Reading {
     backslashes: Backslashes,
     unsafe_encoding: bool,
+    other_encoding: bool,
 }
 
 /// Labels texts, and remembers the shapes it has seen.
@@ -61,6 +62,8 @@ pub struct Classifier {
     backslashes: Backslashes,
     /// In the client's encoding a backslash may be half of a character.
     unsafe_encoding: bool,
+    /// It is not UTF-8.
+    other_encoding: bool,
 }
 
 impl Classifier {
@@ -79,11 +82,18 @@ impl Classifier {
     /// unknown, and all literals are masked.
     pub fn set_encoding(&mut self, name: &str) {
         self.unsafe_encoding = !safe_encoding(name);
+        self.other_encoding = !["utf8", "unicode"].iter().any(|utf8| name.eq_ignore_ascii_case(utf8));
+    }
+
+    /// Whether what is no ASCII may be other characters to the server than it is here.
+    pub fn is_ambiguous(&self, text: &str) -> bool {
+        !text.is_ascii() && (self.other_encoding || self.backslashes == Backslashes::Unsure)
     }
 
     /// How texts are read now.
     pub fn reading(&self) -> Reading {
-        Reading { backslashes: self.backslashes, unsafe_encoding: self.unsafe_encoding }
+        let Self { backslashes, unsafe_encoding, other_encoding, .. } = *self;
+        Reading { backslashes, unsafe_encoding, other_encoding }
     }
 
     /// The text with its secrets masked, under every way in which the server may read it.

@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use halligan_core::ids::SessionId;
+use halligan_core::catalog::{OnPartition, SystemKind};
+use halligan_core::ids::{GrantId, Name, SessionId};
+use halligan_core::time::{Span, Time};
 use halligan_ledger::{FileLedger, LedgerSigner};
-use halligan_recording::Record;
+use halligan_recording::{Record, RecordKind};
 use halligan_session::control_plane::{BoxFuture, Refusal};
 use halligan_session::{
     Answer, DatabaseCredential, EndReason, Ended, Lease, NodeEvent, Question, Session, SessionParts,
-    SshCredential,
+    SshCredential, Written,
 };
 use tokio::sync::watch;
 
@@ -21,6 +23,7 @@ pub(crate) struct Double {
     pub(crate) ledger: Mutex<Vec<NodeEvent>>,
     /// Whether milestones find theirs.
     pub(crate) takes: watch::Sender<bool>,
+    lease: Lease,
 }
 
 impl Double {
@@ -28,9 +31,47 @@ impl Double {
         let folder = tempfile::tempdir().unwrap();
         let ledger = FileLedger::open(folder.path(), LedgerSigner::generate("gw.test").unwrap()).unwrap();
         let (disk, takes) = (watch::Sender::new(None), watch::Sender::new(true));
-        let double = Arc::new(Self { disk, ledger: Mutex::default(), takes });
+        let double = Arc::new(Self { disk, ledger: Mutex::default(), takes, lease: lease() });
         let receipt = ledger.append(vec![1]).unwrap();
         (Arc::clone(&double), Session::open(receipt, Box::new(Parts(double))))
+    }
+}
+
+fn lease() -> Lease {
+    let name = |text: &str| Name::new(text).unwrap();
+    let target = halligan_session::lease::Target {
+        system: name("orders-db"),
+        kind: SystemKind::Postgres,
+        address: "127.0.0.1:1".to_owned(),
+        site: Name::main(),
+        account: "orders_write".to_owned(),
+        host_keys: vec![],
+        postgres: None,
+    };
+    Lease {
+        version: 1,
+        grant: GrantId::from_bits(7),
+        fencing: 1,
+        person: name("ana"),
+        person_name: "Ana".to_owned(),
+        entitlement: "orders-db/work".parse().unwrap(),
+        incident: None,
+        emergency: true,
+        reason: "the pager".to_owned(),
+        target,
+        ssh: Default::default(),
+        postgres: Default::default(),
+        recording: Default::default(),
+        recipients: vec![],
+        proof: Default::default(),
+        on_partition: OnPartition::Keep,
+        idle_limit: None,
+        issued_at: Time::from_micros(0),
+        deadline: Time::from_micros(0),
+        remaining: Span::hours(1),
+        most_sessions: 3,
+        policy_digest: String::new(),
+        approvals: vec![],
     }
 }
 
@@ -55,7 +96,17 @@ impl SessionParts for Parts {
         SessionId::from_bits(7)
     }
 
+    /// A statement that may change something is to be synced.
+    fn write(&self, records: &[Record]) -> Result<Written, Ended> {
+        let syncs = |record: &Record| matches!(&record.kind, RecordKind::StatementBegin { class, .. } if class != "read");
+        Ok(Written::new(records.iter().any(syncs)))
+    }
+
     fn record(&self, _: &[Record]) -> Result<(), Ended> {
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Ended> {
         Ok(())
     }
 
@@ -68,7 +119,7 @@ impl SessionParts for Parts {
     fn let_go(&self) {}
 
     fn lease(&self) -> &Lease {
-        unreachable!("no test asks for it")
+        &self.0.lease
     }
 
     fn ssh_credential(&self) -> BoxFuture<'_, Result<SshCredential, Refusal>> {

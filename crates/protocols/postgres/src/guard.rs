@@ -121,6 +121,11 @@ impl Refused {
         }
     }
 
+    /// The server has answered everything: those whose error has not come were skipped.
+    pub(crate) fn all_answered(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Appends a question that nothing but an error of its own answers.
     pub(crate) fn probe(&mut self, out: &mut BytesMut) {
         self.count += 1;

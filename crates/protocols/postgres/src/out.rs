@@ -19,25 +19,31 @@ impl Out {
         self.written = self.written.and(written);
     }
 
-    /// Sends everything on, after the sync that is owed for it; the inner error is the receiver's. Other conversations of
-    /// this thread go on meanwhile. Memory is kept only while much moves.
-    pub(crate) async fn go(
-        &mut self,
-        session: &Session,
-        to: &mut (impl AsyncWrite + Unpin),
-        gait: &Gait,
-    ) -> Result<std::io::Result<()>, Ended> {
+    /// Waits for the sync that is owed, if one is, and looks whether the session still lives. Other conversations of this
+    /// thread go on meanwhile.
+    pub(crate) async fn pay(&mut self, session: &Session) -> Result<Paid<'_>, Ended> {
         session.on_disk(self.written).await?;
         self.written = Written::default();
-        if self.bytes.is_empty() {
-            return Ok(Ok(()));
+        Ok(Paid(&mut self.bytes))
+    }
+}
+
+/// What may go on.
+#[derive(Debug)]
+pub(crate) struct Paid<'a>(&'a mut BytesMut);
+
+impl Paid<'_> {
+    /// Sends everything on. Memory is kept only while much moves.
+    pub(crate) async fn send(self, to: &mut (impl AsyncWrite + Unpin), gait: &Gait) -> std::io::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
         }
-        let mut sent = to.write_all(&self.bytes).await;
+        let mut sent = to.write_all(self.0).await;
         if sent.is_ok() {
             sent = to.flush().await;
         }
-        gait.done_with(&mut self.bytes);
-        Ok(sent)
+        gait.done_with(self.0);
+        sent
     }
 }
 
@@ -67,7 +73,7 @@ mod tests {
         // What owes nothing does not wait.
         let mut out = Out::default();
         out.bytes.extend_from_slice(b"read");
-        out.go(&session, &mut to, &gait).await.unwrap().unwrap();
+        out.pay(&session).await.unwrap().send(&mut to, &gait).await.unwrap();
         far.read_buf(&mut seen).await.unwrap();
 
         out.bytes.extend_from_slice(b" write");
@@ -75,11 +81,10 @@ mod tests {
         // A debt is not forgotten for what comes after it.
         out.written(Written::default());
         {
-            let mut going = pin!(out.go(&session, &mut to, &gait));
-            assert!(once(going.as_mut()).await.is_pending());
-            assert!(once(pin!(far.read_buf(&mut seen))).await.is_pending(), "nothing passes before the sync");
+            let mut paying = pin!(out.pay(&session));
+            assert!(once(paying.as_mut()).await.is_pending());
             double.disk.send_replace(Some(Ok(())));
-            going.await.unwrap().unwrap();
+            paying.await.unwrap().send(&mut to, &gait).await.unwrap();
         }
         far.read_buf(&mut seen).await.unwrap();
         assert_eq!(&seen[..], b"read write");
@@ -88,10 +93,10 @@ mod tests {
         let ended = Ended { reason: EndReason::RecordingLost { why: "the disk".to_owned() } };
         double.disk.send_replace(Some(Err(ended.clone())));
         out.bytes.extend_from_slice(b" on");
-        out.go(&session, &mut to, &gait).await.unwrap().unwrap();
+        out.pay(&session).await.unwrap().send(&mut to, &gait).await.unwrap();
         out.bytes.extend_from_slice(b" never");
         out.written(Written::new(true));
-        assert_eq!(out.go(&session, &mut to, &gait).await.unwrap_err(), ended);
+        assert_eq!(out.pay(&session).await.unwrap_err(), ended);
         drop(to);
         let mut rest = String::new();
         far.read_to_string(&mut rest).await.unwrap();

@@ -1,14 +1,11 @@
 //! The bytes: two pumps that do not wait for each other, each with bounded memory, each recording before it passes.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use halligan_core::catalog::PostgresCapabilities;
-use halligan_core::ids::Name;
-use halligan_recording::RecordKind;
 use halligan_session::{EndReason, Ended, Session};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::Notify;
@@ -22,6 +19,8 @@ use crate::guard::{self, Refused, Values, Verdict, in_our_words};
 use crate::out::Out;
 use crate::recorder::Recorder;
 use crate::upstream::Cancel;
+
+mod cancelling;
 
 /// Words of ours that wait for a place between two messages; more are dropped.
 const MOST_PUT_IN: usize = 16 * 1024;
@@ -64,6 +63,8 @@ pub(crate) struct Conversation {
     kept: Kept,
     /// The server has said something.
     moved: Notify,
+    /// What was on its way to the server has left, or never will.
+    left: Notify,
     /// There is something to put in.
     put: Notify,
     /// The statement that waits for a second person is withdrawn.
@@ -81,7 +82,12 @@ struct State {
     batch: bool,
     /// So was an Execute.
     executed: bool,
+    /// A statement waits for a second person, or until they can be asked.
     held: bool,
+    /// Whoever sent that one has withdrawn it.
+    withdrawn: bool,
+    /// The last statement of which all that was taken has left for the server, by its number.
+    sent: u64,
     /// The question of ours is being answered: its ReadyForQuery is for us.
     probed: bool,
     /// Cancel requests on their way to the server: what came next could be hit by them.
@@ -91,6 +97,11 @@ struct State {
 impl State {
     fn is_full(&self) -> bool {
         self.cancelling > 0 || self.audit.is_full()
+    }
+
+    /// Nobody is asked about a statement any more.
+    fn let_go(&mut self) {
+        (self.held, self.withdrawn) = (false, false);
     }
 }
 
@@ -128,6 +139,8 @@ impl Conversation {
             batch: false,
             executed: false,
             held: false,
+            withdrawn: false,
+            sent: 0,
             probed: false,
             cancelling: 0,
         };
@@ -141,6 +154,7 @@ impl Conversation {
             longest,
             kept,
             moved: Notify::new(),
+            left: Notify::new(),
             put: Notify::new(),
             withdrawn: Notify::new(),
             whole: AtomicBool::new(true),
@@ -170,44 +184,6 @@ impl Conversation {
         self.put.notify_one();
     }
 
-    pub(crate) async fn withdrawn(&self) {
-        self.withdrawn.notified().await;
-    }
-
-    /// Somebody who has this conversation's key wants its running statement stopped. Gives what does it at the target.
-    /// Until [`Self::cancelled`] nothing more goes to the server.
-    pub(crate) fn cancel(&self, from: SocketAddr, through: Option<&Name>) -> Option<Cancel> {
-        let mut state = self.lock();
-        let (held, running) = (state.held, state.audit.running());
-        let what = match (held, running) {
-            (true, _) => "withdraws the statement that waits".to_owned(),
-            (false, Some(number)) => format!("cancels statement {number}"),
-            (false, None) => "finds no statement that runs".to_owned(),
-        };
-        let through = through.map(|gateway| format!(", through gateway {gateway},")).unwrap_or_default();
-        let note = RecordKind::Note { text: format!("a cancel request from {from}{through} {what}") };
-        // Nothing is stopped for a session that is over, or that cannot record it.
-        self.session.record_now(note).ok()?;
-        if held {
-            self.withdrawn.notify_one();
-            return None;
-        }
-        running?;
-        state.cancelling += 1;
-        Some(self.cancel.clone())
-    }
-
-    /// The server has taken the request, or will not.
-    pub(crate) fn cancelled(&self) {
-        self.lock().cancelling -= 1;
-        self.moved.notify_one();
-    }
-
-    /// Stops what runs at the target; for the end of a session.
-    pub(crate) fn cancel_running(&self) -> Option<Cancel> {
-        self.lock().audit.running().map(|_| self.cancel.clone())
-    }
-
     /// The connection is over: what still waits has no outcome, and what transactions changed is reported.
     pub(crate) async fn finish(&self, reason: &str) {
         let at = self.session.since_start();
@@ -217,6 +193,7 @@ impl Conversation {
             self.recorder.write_last(state.audit.records(), at);
             state.audit.changes()
         };
+        self.left.notify_waiters();
         self.recorder.changed(changes);
         self.recorder.report_all().await;
     }
@@ -253,7 +230,7 @@ impl Conversation {
                 if !matches!(took, Took::All | Took::Left) && self.lock().batch {
                     guard::flush(&mut out.bytes);
                 }
-                out.go(&self.session, to, &gait).await?.map_err(|_| Stop::TargetLeft)?;
+                self.go_up(&mut out, to, &gait).await?;
                 let next = match took {
                     Took::All => break,
                     Took::Left => return Err(Stop::ClientLeft),
@@ -267,12 +244,14 @@ impl Conversation {
                     }
                     Took::Adrift(message, raw) => {
                         self.lock().refused.probe(&mut out.bytes);
-                        out.go(&self.session, to, &gait).await?.map_err(|_| Stop::TargetLeft)?;
+                        self.go_up(&mut out, to, &gait).await?;
                         self.until(|state| !state.audit.is_adrift()).await;
                         self.take_one(message, raw, &mut out)?
                     }
                     Took::Held(message, raw) => {
-                        self.until(|state| state.audit.is_settled()).await;
+                        // What is sent before it may fail, and then it is skipped.
+                        let enough = |state: &State| state.audit.is_answered() || state.audit.is_skipping();
+                        self.until(enough).await;
                         self.held(&message, &raw, &mut buffer, from, &mut out).await?
                     }
                 };
@@ -282,6 +261,23 @@ impl Conversation {
                 };
             }
         }
+    }
+
+    async fn go_up(
+        &self,
+        out: &mut Out,
+        to: &mut (impl AsyncWrite + Unpin),
+        gait: &Gait,
+    ) -> Result<(), Stop> {
+        let paid = out.pay(&self.session).await?;
+        // Somebody may have cancelled what runs there meanwhile.
+        self.until(|_| true).await;
+        paid.send(to, gait).await.map_err(|_| Stop::TargetLeft)?;
+        let mut state = self.lock();
+        state.sent = state.audit.begun();
+        drop(state);
+        self.left.notify_waiters();
+        Ok(())
     }
 
     /// Waits until the server has said enough.
@@ -399,14 +395,14 @@ impl Conversation {
             let Some(runs) =
                 runs.filter(|runs| matches!(guard::judge(&self.may, message, runs), Verdict::Ask))
             else {
-                state.held = false;
+                state.let_go();
                 let at = self.session.since_start();
                 let took = self.take(state, message.clone(), raw.clone(), true, at, &mut out.bytes)?;
                 self.write_down(state, at, out)?;
                 return Ok(took);
             };
             if state.audit.is_skipping() {
-                state.held = false;
+                state.let_go();
                 let at = self.session.since_start();
                 refuse(state, message, runs, guard::skipped(), at, &mut out.bytes);
                 self.write_down(state, at, out)?;
@@ -424,7 +420,7 @@ impl Conversation {
         let at = self.session.since_start();
         let mut state = self.lock();
         let state = &mut *state;
-        state.held = false;
+        state.let_go();
         match answer? {
             None => {
                 pass(state, message, Some(runs), at)?;
@@ -465,8 +461,9 @@ impl Conversation {
             self.take_down(&mut scanner, buffer, &mut out)?;
             self.moved.notify_one();
             if !out.bytes.is_empty() {
+                let paid = out.pay(&self.session).await?;
                 self.whole.store(false, Ordering::Release);
-                out.go(&self.session, to, &gait).await?.map_err(|_| Stop::ClientLeft)?;
+                paid.send(to, &gait).await.map_err(|_| Stop::ClientLeft)?;
                 self.whole.store(scanner.at_boundary(), Ordering::Release);
             }
             gait.room(buffer, scanner.wants());
@@ -531,6 +528,10 @@ impl Conversation {
                 Some(Piece::Message { message, raw }) => {
                     state.audit.server(&message, at);
                     out.bytes.extend_from_slice(&raw);
+                    let ready = matches!(message, FromServerMessage::ReadyForQuery(_));
+                    if ready && state.audit.is_answered() && !state.audit.is_skipping() {
+                        state.refused.all_answered();
+                    }
                 }
             }
         }

@@ -355,6 +355,15 @@ impl Way {
 }
 
 impl Cancel {
+    /// Of a connection to nowhere: asked, it does nothing.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        let tls = ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+        let name = ServerName::try_from("localhost").unwrap();
+        let way = Way::new("127.0.0.1:1".to_owned(), name, Arc::new(tls.with_no_client_auth()));
+        Self { way, process: 1, key: Bytes::new() }
+    }
+
     /// Asks the server to stop what this connection runs. It gives no answer; whether it was heard shows in the session.
     pub(crate) async fn send(&self) {
         if self.key.is_empty() {

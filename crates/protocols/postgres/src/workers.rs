@@ -3,7 +3,7 @@
 //!
 //! A conversation stays on its thread. Records are written on it; what has to be synced before it goes on (a statement that
 //! may change something, strict recordings, much content) is synced elsewhere, and the others of that thread do not wait.
-//! Deadlines and ends are kept elsewhere too.
+//! Deadlines are kept elsewhere too.
 
 use std::future::Future;
 use std::io;

@@ -90,7 +90,11 @@ impl Audit {
 
     /// The values of a Bind as a second person must see them: all of them, and whole. None if they cannot be shown so.
     pub fn values_to_show(&self, bind: &Bind, runs: &Runs) -> Option<String> {
-        if runs.statement.secret.is_empty() { parameters::whole(bind, &runs.statement.types()) } else { None }
+        if !runs.statement.secret.is_empty() {
+            return None;
+        }
+        let shown = parameters::whole(bind, &runs.statement.types())?;
+        (!self.classifier.is_ambiguous(&shown)).then_some(shown)
     }
 
     /// Takes a message of the client's that now goes on. `runs` is what [`Self::runs`] gave for it; `at` is in

@@ -47,7 +47,7 @@ impl Said {
             text: text.into(),
             label: Arc::new(label),
             secret: Vec::new(),
-            hides_part: false,
+            hides_part: true,
             by_name: ByName::Nothing,
             touches_reading: false,
             moves_cursors: false,
@@ -55,8 +55,7 @@ impl Said {
     }
 
     fn of(sql: &[u8], classifier: &mut Classifier) -> Self {
-        // Two texts could then look the same.
-        let is_ambiguous = std::str::from_utf8(sql).is_err();
+        let is_text = std::str::from_utf8(sql).is_ok();
         let sql = lossless(sql);
         let lower = sql.to_ascii_lowercase();
         let backslashes = classifier.backslashes();
@@ -64,7 +63,7 @@ impl Said {
         let is_code = label.class == StatementClass::Unknown;
         let masked = classifier.mask(&sql);
         Self {
-            hides_part: masked.code_masked || is_ambiguous,
+            hides_part: masked.code_masked || !is_text || classifier.is_ambiguous(&sql),
             text: masked.text.into(),
             secret: classifier.secret_parameters(&sql),
             by_name: by_name(&sql, &lower, backslashes, is_code),
@@ -175,6 +174,7 @@ fn by_name(text: &str, lower: &str, backslashes: bool, is_code: bool) -> ByName 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::Backslashes;
 
     #[test]
     fn a_text_is_read_again_where_it_may_be_read_otherwise() {
@@ -189,6 +189,27 @@ mod tests {
         assert_eq!(texts.read(sql, &mut classifier).label.class, StatementClass::Unknown);
         classifier.set_encoding("utf8");
         assert!(Arc::ptr_eq(&escapes, &texts.read(sql, &mut classifier)));
+    }
+
+    #[test]
+    fn a_text_that_is_other_characters_to_the_server_is_not_shown_as_whole() {
+        let (mut texts, mut classifier) = (Texts::default(), Classifier::default());
+        let cafe = "DROP TABLE \"caf\u{e9}\"".as_bytes();
+        let mut hides = |classifier: &mut Classifier, sql| texts.read(sql, classifier).hides_part;
+        assert!(!hides(&mut classifier, cafe));
+        assert!(hides(&mut classifier, b"DROP TABLE \"caf\xe9\""));
+        for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
+            classifier.set_encoding(encoding);
+            assert!(
+                hides(&mut classifier, cafe) && !hides(&mut classifier, b"DROP TABLE cafe"),
+                "{encoding}"
+            );
+        }
+        classifier.set_encoding("UTF8");
+        assert!(!hides(&mut classifier, cafe));
+        classifier.set_backslashes(Backslashes::Unsure);
+        assert!(hides(&mut classifier, cafe), "what changes how texts are read may change the encoding");
+        assert!(Said::unknown("-- whose name a client chose".into()).hides_part);
     }
 
     #[test]

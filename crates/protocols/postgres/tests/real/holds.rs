@@ -257,6 +257,15 @@ async fn nobody_is_asked_about_what_the_server_skips() {
         raw.query("SELECT 4").await;
         assert_eq!(raw.until(b'Z').await.0, "TDCZ", "whole: {whole}");
     }
+    // So it does with the rest of one that fails when it is parsed.
+    let mut out = BytesMut::new();
+    parse(&mut out, "", "CREATE TABLE made AS SELECT * FROM nowhere");
+    bind_nothing(&mut out);
+    execute(&mut out);
+    sync(&mut out);
+    raw.send(&out).await;
+    assert_eq!(raw.error().await.0, "42P01");
+    assert_eq!(raw.until(b'Z').await.0, "Z");
     assert!(!world.control.events().iter().any(|event| matches!(event, NodeEvent::StatementHeld { .. })));
     assert_eq!(world.direct("SELECT to_regclass('kept') IS NULL").await, "f");
     // And the next one is, as ever.
@@ -266,7 +275,7 @@ async fn nobody_is_asked_about_what_the_server_skips() {
     drop(raw);
     let refused = |record: &RecordKind| matches!(record, RecordKind::StatementEnd { outcome: Outcome::Refused { reason }, .. } if reason.contains("nobody was asked"));
     // The Bind of the first round is for a name that was never parsed.
-    assert_eq!(world.records().await.iter().filter(|record| refused(record)).count(), 1);
+    assert_eq!(world.records().await.iter().filter(|record| refused(record)).count(), 1, "the whole one");
 }
 
 /// Its bytes stand as `\xe9` in what people see, as other texts would.

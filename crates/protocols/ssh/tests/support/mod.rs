@@ -445,6 +445,10 @@ impl SessionParts for Handle {
         Box::pin(async { Err(Refusal::new("this is a host")) })
     }
 
+    fn check(&self) -> Result<(), Ended> {
+        self.0.reason().map_or(Ok(()), |reason| Err(Ended { reason }))
+    }
+
     fn record_last(&self, records: &[Record]) {
         let _ended = self.record(records);
     }
