@@ -540,5 +540,24 @@ fn cursors_and_portals_share_their_names() {
     assert_eq!(audit.runs(&execute("c")).unwrap().class(), StatementClass::Unknown);
 }
 
+#[test]
+fn values_that_are_other_characters_to_the_server_are_not_shown_as_whole() {
+    let mut audit = audit(Kept::None);
+    audit.clients(&[parse("s", "delete from t where a = $1")]);
+    let shown = |audit: &mut Audit, value: &str| {
+        let message = bind("", "s", value);
+        let runs = audit.runs(&message).unwrap();
+        let C::Bind(bound) = &message else { unreachable!() };
+        audit.values_to_show(bound, &runs)
+    };
+    assert!(shown(&mut audit, "caf\u{e9}").is_some());
+    let status = |value: &str| S::ParameterStatus { name: b("client_encoding"), value: b(value) };
+    audit.servers(&[status("LATIN1")]);
+    assert_eq!(shown(&mut audit, "caf\u{e9}"), None);
+    assert!(shown(&mut audit, "cafe").is_some());
+    audit.servers(&[status("UTF8")]);
+    assert!(shown(&mut audit, "caf\u{e9}").is_some());
+}
+
 #[path = "audit_rows_tests.rs"]
 mod rows;

@@ -23,6 +23,8 @@ pub(crate) struct Double {
     pub(crate) ledger: Mutex<Vec<NodeEvent>>,
     /// Whether milestones find theirs.
     pub(crate) takes: watch::Sender<bool>,
+    /// Why it is over, once it is.
+    pub(crate) over: Mutex<Option<Ended>>,
     lease: Lease,
 }
 
@@ -31,7 +33,8 @@ impl Double {
         let folder = tempfile::tempdir().unwrap();
         let ledger = FileLedger::open(folder.path(), LedgerSigner::generate("gw.test").unwrap()).unwrap();
         let (disk, takes) = (watch::Sender::new(None), watch::Sender::new(true));
-        let double = Arc::new(Self { disk, ledger: Mutex::default(), takes, lease: lease() });
+        let double =
+            Arc::new(Self { disk, ledger: Mutex::default(), takes, over: Mutex::default(), lease: lease() });
         let receipt = ledger.append(vec![1]).unwrap();
         (Arc::clone(&double), Session::open(receipt, Box::new(Parts(double))))
     }
@@ -107,7 +110,7 @@ impl SessionParts for Parts {
     }
 
     fn check(&self) -> Result<(), Ended> {
-        Ok(())
+        self.0.over.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn record_last(&self, _: &[Record]) {}

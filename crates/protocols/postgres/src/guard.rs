@@ -85,9 +85,13 @@ fn cannot_be_judged(class: impl std::fmt::Display) -> Reason {
 
 /// The server would skip it whatever anybody said.
 pub(crate) fn skipped() -> Reason {
-    Reason::denied(
-        "Halligan: nobody was asked about this statement, since what was sent before it with it has failed.",
-    )
+    Reason::denied("Halligan: nobody was asked about this statement, since what was sent with it has failed.")
+}
+
+/// Whoever sent it does not want it any more.
+pub(crate) fn withdrawn() -> Reason {
+    let say = "Halligan: the statement was withdrawn while it waited for a second person.";
+    Reason { code: CANCELED, say: say.to_owned() }
 }
 
 /// Statements that were replaced and whose error has not come back.
@@ -225,10 +229,7 @@ impl Conversation {
                     }
                     Answer::Deny { say } => Ok(Some(Reason::denied(format!("Halligan: {say}")))),
                 },
-                () = self.withdrawn() => {
-                    let say = "Halligan: the statement was withdrawn while it waited for a second person.";
-                    return Ok(Some(Reason { code: CANCELED, say: say.to_owned() }));
-                }
+                () = self.withdrawn() => return Ok(Some(withdrawn())),
                 read = client.read_buf(behind), if behind.len() < BEHIND => {
                     if !matches!(read, Ok(1..)) {
                         return Err(Stop::ClientLeft);

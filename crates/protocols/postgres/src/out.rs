@@ -97,6 +97,13 @@ mod tests {
         out.bytes.extend_from_slice(b" never");
         out.written(Written::new(true));
         assert_eq!(out.pay(&session).await.unwrap_err(), ended);
+
+        // What was never recorded is looked at too.
+        let mut out = Out::default();
+        out.bytes.extend_from_slice(b" copied");
+        assert!(out.pay(&session).await.is_ok());
+        *double.over.lock().unwrap() = Some(ended.clone());
+        assert_eq!(out.pay(&session).await.unwrap_err(), ended);
         drop(to);
         let mut rest = String::new();
         far.read_to_string(&mut rest).await.unwrap();

@@ -269,9 +269,10 @@ impl Conversation {
         to: &mut (impl AsyncWrite + Unpin),
         gait: &Gait,
     ) -> Result<(), Stop> {
-        let paid = out.pay(&self.session).await?;
-        // Somebody may have cancelled what runs there meanwhile.
+        out.pay(&self.session).await?;
+        // Somebody may have cancelled what runs there meanwhile; and when that is done, the session may be over.
         self.until(|_| true).await;
+        let paid = out.pay(&self.session).await?;
         paid.send(to, gait).await.map_err(|_| Stop::TargetLeft)?;
         let mut state = self.lock();
         state.sent = state.audit.begun();
@@ -379,7 +380,7 @@ impl Conversation {
         Ok(None)
     }
 
-    /// The server has answered all before it: what it means now is what it will mean.
+    /// The server has answered all before it, or skips it: what it means now is what it will mean.
     async fn held(
         &self,
         message: &FromClientMessage,
@@ -391,7 +392,16 @@ impl Conversation {
         let (runs, values, in_transaction) = {
             let mut state = self.lock();
             let state = &mut *state;
-            let runs = state.audit.runs(message);
+            let mut runs = state.audit.runs(message);
+            if state.withdrawn
+                && let Some(runs) = runs.take()
+            {
+                state.let_go();
+                let at = self.session.since_start();
+                refuse(state, message, runs, guard::withdrawn(), at, &mut out.bytes);
+                self.write_down(state, at, out)?;
+                return Ok(None);
+            }
             let Some(runs) =
                 runs.filter(|runs| matches!(guard::judge(&self.may, message, runs), Verdict::Ask))
             else {
