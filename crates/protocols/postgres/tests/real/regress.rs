@@ -92,7 +92,12 @@ async fn the_regression_suite_prints_the_same_through_the_gateway_and_directly()
     let results = Path::new(env!("CARGO_TARGET_TMPDIR")).join("regress");
     let _none = std::fs::remove_dir_all(&results);
     let build = |builder: halligan_testkit::postgres_target::Builder| {
-        builder.database(DATABASE).setting("log_statement", "none").setting("max_prepared_transactions", "2")
+        builder
+            .database(DATABASE)
+            .setting("log_statement", "none")
+            .setting("max_prepared_transactions", "2")
+            // Two servers at once, each of which would keep a gigabyte.
+            .setting("max_wal_size", "96MB")
     };
     let world = World::with(Change {
         target: Box::new(build),
