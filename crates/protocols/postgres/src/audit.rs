@@ -10,6 +10,7 @@ mod changed;
 mod client;
 mod copying;
 mod names;
+mod outline;
 mod queue;
 mod rows;
 mod server;

@@ -7,17 +7,18 @@ use halligan_core::catalog::StatementClass;
 use halligan_recording::text::lossless;
 
 use super::names::MAX_NAME_BYTES;
+use super::outline::outline;
 use crate::classify::{Classifier, Label, Reading, Risk, touches_reading};
 use crate::lexer::{Token, TokenKind, tokens};
 
 /// Texts that are longer are not read for the names in them.
 const MAX_READ_BYTES: usize = 256 * 1024;
-/// Texts that are remembered whole, and the longest of them in bytes.
+/// Texts that are remembered, as many outlines, and the longest of them in bytes.
 const MAX_TEXTS: usize = 16;
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// What a text says, as far as that can be seen.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Said {
     /// Secrets in it are masked.
     pub text: Arc<str>,
@@ -74,11 +75,33 @@ impl Said {
     }
 }
 
+impl Said {
+    /// The same of another text, of the same outline.
+    fn of_like(&self, text: &str) -> Self {
+        let Self { label, secret, hides_part, by_name, touches_reading, moves_cursors, .. } = self;
+        Self {
+            text: text.into(),
+            label: Arc::clone(label),
+            secret: secret.clone(),
+            hides_part: *hides_part,
+            by_name: by_name.clone(),
+            touches_reading: *touches_reading,
+            moves_cursors: *moves_cursors,
+        }
+    }
+}
+
 /// The texts of late.
 #[derive(Debug, Default)]
 pub struct Texts {
-    known: VecDeque<Known>,
+    whole: Remembered,
+    /// What is said of these holds for all texts of the same outline, but for the text itself.
+    outlines: Remembered,
+    scratch: Vec<u8>,
 }
+
+#[derive(Debug, Default)]
+struct Remembered(VecDeque<Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -88,17 +111,39 @@ struct Known {
     said: Arc<Said>,
 }
 
+impl Remembered {
+    fn find(&self, sql: &[u8], reading: Reading) -> Option<&Arc<Said>> {
+        let known = self.0.iter().find(|known| *known.sql == *sql && known.reading == reading)?;
+        Some(&known.said)
+    }
+
+    fn keep(&mut self, sql: &[u8], reading: Reading, said: &Arc<Said>) {
+        self.0.truncate(MAX_TEXTS - 1);
+        self.0.push_front(Known { sql: sql.into(), reading, said: Arc::clone(said) });
+    }
+}
+
 impl Texts {
     pub fn read(&mut self, sql: &[u8], classifier: &mut Classifier) -> Arc<Said> {
         let reading = classifier.reading();
-        if let Some(known) = self.known.iter().find(|known| *known.sql == *sql && known.reading == reading) {
-            return Arc::clone(&known.said);
+        if let Some(said) = self.whole.find(sql, reading) {
+            return Arc::clone(said);
+        }
+        let short = sql.len() <= MAX_TEXT_BYTES;
+        let outlined = short && outline(sql, &mut self.scratch);
+        if outlined
+            && let Some(said) = self.outlines.find(&self.scratch, reading)
+            && let Ok(text) = std::str::from_utf8(sql)
+        {
+            return Arc::new(said.of_like(text));
         }
         let said = Arc::new(Said::of(sql, classifier));
         // What has secrets in it is not kept: only its record, in which they are masked, is.
-        if sql.len() <= MAX_TEXT_BYTES && said.text.as_bytes() == sql {
-            self.known.truncate(MAX_TEXTS - 1);
-            self.known.push_front(Known { sql: sql.into(), reading, said: Arc::clone(&said) });
+        if short && said.text.as_bytes() == sql {
+            match outlined {
+                true => self.outlines.keep(&self.scratch, reading, &said),
+                false => self.whole.keep(sql, reading, &said),
+            }
         }
         said
     }
@@ -118,7 +163,7 @@ pub fn folded(token: &Token<'_>) -> Option<String> {
 }
 
 /// What a text does to the names of prepared statements.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ByName {
     #[default]
     Nothing,
@@ -175,6 +220,7 @@ fn by_name(text: &str, lower: &str, backslashes: bool, is_code: bool) -> ByName 
 mod tests {
     use super::*;
     use crate::classify::Backslashes;
+    use proptest::prelude::*;
 
     #[test]
     fn a_text_is_read_again_where_it_may_be_read_otherwise() {
@@ -213,16 +259,66 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_differ_in_whole_numbers_are_read_once() {
+        let (mut texts, mut classifier) = (Texts::default(), Classifier::default());
+        let first = texts.read(b"DELETE FROM orders WHERE id = 1", &mut classifier);
+        let second = texts.read(b"DELETE FROM orders WHERE id = 22", &mut classifier);
+        assert!(Arc::ptr_eq(&first.label, &second.label));
+        assert_eq!(&*second.text, "DELETE FROM orders WHERE id = 22");
+        assert_eq!((texts.outlines.0.len(), texts.whole.0.len()), (1, 0));
+        classifier.set_encoding("sjis");
+        let unread = texts.read(b"DELETE FROM orders WHERE id = 3", &mut classifier);
+        assert_eq!(unread.label.class, StatementClass::Unknown);
+    }
+
+    proptest! {
+        /// What is remembered of another text is what this one says.
+        #[test]
+        fn what_is_remembered_is_what_would_be_read(
+            words in proptest::collection::vec(
+                "select|delete from t|set|standard_conforming_strings|=|to|off|prepare a as|execute a|deallocate|declare c|close c|copy t from stdin|begin|;|,|\\(|\\)|limit|#|#|#|1\\.5|in|set_config|drop table|grant|--|\\$1|'x'|password",
+                0..12,
+            ),
+            numbers in proptest::collection::vec((any::<u32>(), any::<u32>()), 12),
+            backslashes in prop_oneof![
+                Just(Backslashes::Standard), Just(Backslashes::Escapes), Just(Backslashes::Unsure)
+            ],
+            encoding in prop_oneof![Just("utf8"), Just("latin1"), Just("sjis")],
+        ) {
+            let text = |which: fn(&(u32, u32)) -> u32| {
+                let words = words.iter().zip(&numbers);
+                let words = words.map(|(word, both)| word.replace('#', &which(both).to_string()));
+                words.collect::<Vec<_>>().join(" ")
+            };
+            let (one, other) = (text(|both| both.0), text(|both| both.1));
+            let mut classifier = Classifier::default();
+            classifier.set_backslashes(backslashes);
+            classifier.set_encoding(encoding);
+            let mut texts = Texts::default();
+            texts.read(one.as_bytes(), &mut classifier);
+            let remembered = texts.read(other.as_bytes(), &mut classifier);
+            let mut fresh = Classifier::default();
+            fresh.set_backslashes(backslashes);
+            fresh.set_encoding(encoding);
+            prop_assert_eq!(&*remembered, &Said::of(other.as_bytes(), &mut fresh), "{}", other);
+        }
+    }
+
+    #[test]
     fn few_and_short_ones_are_remembered() {
         let (mut texts, mut classifier) = (Texts::default(), Classifier::default());
         for number in 0..100 {
-            texts.read(format!("SELECT {number}").as_bytes(), &mut classifier);
+            texts.read(format!("SELECT '{number}'").as_bytes(), &mut classifier);
+            texts.read(format!("SELECT c{number}").as_bytes(), &mut classifier);
         }
         texts.read(format!("SELECT '{}'", "x".repeat(2 * MAX_TEXT_BYTES)).as_bytes(), &mut classifier);
-        assert_eq!(texts.known.len(), MAX_TEXTS);
-        assert!(texts.known.iter().all(|known| known.sql.len() < 20));
-        assert_eq!(&*texts.read(b"SELECT 99", &mut classifier).text, "SELECT 99");
-        assert_eq!(&*texts.read(b"SELECT 9", &mut classifier).text, "SELECT 9");
+        for remembered in [&texts.whole, &texts.outlines] {
+            assert_eq!(remembered.0.len(), MAX_TEXTS);
+            assert!(remembered.0.iter().all(|known| known.sql.len() < 20));
+        }
+        for sql in ["SELECT '99'", "SELECT '9'", "SELECT c99", "SELECT c9"] {
+            assert_eq!(&*texts.read(sql.as_bytes(), &mut classifier).text, sql);
+        }
     }
 
     #[test]
@@ -230,6 +326,6 @@ mod tests {
         let (mut texts, mut classifier) = (Texts::default(), Classifier::default());
         let said = texts.read(b"ALTER ROLE app PASSWORD 'zqsecretqz'", &mut classifier);
         assert!(said.text.contains("***"), "{}", said.text);
-        assert!(texts.known.is_empty());
+        assert!(texts.whole.0.is_empty() && texts.outlines.0.is_empty());
     }
 }
