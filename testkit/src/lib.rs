@@ -14,6 +14,7 @@ pub mod postgres_programs;
 pub mod postgres_target;
 pub mod process;
 pub mod proxy;
+pub mod small_disk;
 pub mod ssh_client;
 pub mod ssh_keys;
 pub mod sshd;

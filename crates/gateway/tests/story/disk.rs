@@ -1,58 +1,22 @@
 //! A full disk: no new sessions; live ones end, and the ledger says so out of its reserve.
 
-use std::path::Path;
-use std::process::Command;
-
 use halligan_core::time::Span;
 use halligan_link::Response;
 use halligan_recording::{Record, RecordKind};
 use halligan_session::node_event::NodeEvent;
 use halligan_session::{EndReason, Written};
+use halligan_testkit::small_disk::SmallDisk;
 
 use crate::support::*;
 
-/// A file system of its own in memory, of 32 MiB.
-struct Tmpfs(tempfile::TempDir);
-impl Tmpfs {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "this test mounts a small tmpfs and needs the right to");
-        Self(folder)
-    }
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-    /// Writes until nothing fits.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.path().join("ballast")).unwrap();
-        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.path().join("ballast")).unwrap();
-        while std::io::Write::write_all(&mut file, &[1; 1]).is_ok() {}
-    }
-    fn empty(&self) {
-        std::fs::remove_file(self.path().join("ballast")).unwrap();
-    }
-}
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazily: the gateway may still be closing its files.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_full_disk_the_bytes_stop_and_the_end_is_still_written() {
-    let disk = Tmpfs::mount();
+    let disk = SmallDisk::mount(32).unwrap();
     let site = Site::linked(&disk.path().join("gateway")).await;
     site.hold(&site.lease(1, 1, Span::minutes(10))).await;
     let session = site.open().await;
     session.record_now(output("before")).unwrap();
-    disk.fill();
+    disk.fill().unwrap();
     // Noise, so that compression does not hide it.
     let mut noise = vec![0; 16 * 1024];
     let mut ended = None;
@@ -83,7 +47,7 @@ async fn on_a_full_disk_the_bytes_stop_and_the_end_is_still_written() {
         "ending works on a full disk"
     );
 
-    disk.empty();
+    disk.empty().unwrap();
     site.hold(&site.lease(2, 1, Span::minutes(10))).await;
     site.open().await.record_now(output("room again")).unwrap();
 }

@@ -1,12 +1,12 @@
 //! Very much at once: nothing is lost, nobody else waits, memory stays bounded, and a full disk stops everything.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use halligan_protocol_postgres::codec::Version;
 use halligan_recording::RecordKind;
 use halligan_session::node_event::NodeEvent;
+use halligan_testkit::small_disk::SmallDisk;
 
 use crate::raw::*;
 use crate::support::*;
@@ -112,44 +112,14 @@ fn resident_mib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-/// A file system of its own in memory.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(folder.path());
-        assert!(mount.status().unwrap().success(), "this test mounts a small tmpfs and needs the right to");
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.path().join("ballast")).unwrap();
-        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-        while std::io::Write::write_all(&mut file, &[1; 1]).is_ok() {}
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let mut umount = std::process::Command::new("umount");
-        umount.arg("-l").arg(self.0.path()).status().ok();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_full_disk_no_statement_reaches_the_server() {
-    let disk = Tmpfs::mount();
+    let disk = SmallDisk::mount(32).unwrap();
     let world = World::with(Change { folder: Some(disk.path().join("gateway")), ..Change::default() }).await;
     world.direct("CREATE TABLE marks (n BIGINT); GRANT ALL ON marks TO orders_write").await;
     let driver = world.driver().await;
     driver.execute("INSERT INTO marks VALUES (0)", &[]).await.unwrap();
-    disk.fill();
+    disk.fill().unwrap();
     let mut through = 1_i64;
     let error = loop {
         // Noise, so that compression does not hide it.
