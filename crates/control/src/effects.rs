@@ -292,22 +292,38 @@ async fn activate(control: &Control, id: GrantId) -> Result<(), Undone> {
     Ok(())
 }
 
-/// Gives the lease to every gateway of the site that is connected; the others get it when they connect.
+/// Gives the lease to every gateway of the site that is connected; the others get it when they connect. The connector gets it
+/// too: it ends by itself what outlives the deadline that it knows.
 async fn push_lease(control: &Control, id: GrantId) -> Result<(), Undone> {
     let Some(found) = grant(control, id).await? else { return Ok(()) };
     let Some(deadline) = found.deadline.filter(|_| found.state == GrantState::Active) else { return Ok(()) };
+    // One that was not extended it knows from its activation.
+    let told = match found.extended_by.is_empty() {
+        true => Ok(()),
+        false => tell_connector(control, &found, deadline).await,
+    };
     let site = site(control, &found).await?;
     let gateways = control.peers(Role::Gateway, &site);
     if gateways.is_empty() {
         return Err(Undone::Later(format!("no gateway of site {site} is connected")));
     }
-    let mut trouble = None;
+    let mut trouble = told.err();
     for peer in gateways {
         if let Err(undone) = give_lease(control, &peer, &found, deadline).await {
             trouble = Some(undone);
         }
     }
     trouble.map_or(Ok(()), Err)
+}
+
+async fn tell_connector(control: &Control, found: &Grant, deadline: Time) -> Result<(), Undone> {
+    let peer = connector(control, found).await?;
+    let lease = control.lease(found, deadline).await?;
+    if let Response::Error { say } = ask(&peer, Request::Activate { lease }).await? {
+        // It would say the same again. What it has lent ends at the deadline that it knew.
+        tracing::warn!(grant = %found.id, say, "the connector did not take a grant's new deadline");
+    }
+    Ok(())
 }
 
 /// Notes that the gateway will hold the lease, then sends it: record before effect.

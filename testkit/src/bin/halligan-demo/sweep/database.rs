@@ -110,6 +110,17 @@ pub fn gets_in(stage: &Stage, story: &Story) -> Result<bool> {
     Ok(wrapped.success() || psql.run("SELECT 1")?.code == 0 || psql.directly("SELECT 1")?.code == 0)
 }
 
+/// Users of the grant whose time at the server is over before this (microseconds since 1970).
+pub fn ends_before(stage: &Stage, story: &Story, deadline: i64) -> Result<String> {
+    let server = stage.striker.place().database.as_ref().context("the database is missing")?;
+    let grant = story.grant.to_lowercase();
+    let sql = format!(
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'halligan\\_{grant}%'
+         AND rolvaliduntil < to_timestamp({deadline} / 1000000.0) - interval '1 s'"
+    );
+    Ok(server.sql("postgres", &sql)?.trim().to_owned())
+}
+
 /// What must be at the server after the proof.
 pub fn after(stage: &Stage, story: &Story) -> Result<()> {
     let server = stage.striker.place().database.as_ref().context("the database is missing")?;

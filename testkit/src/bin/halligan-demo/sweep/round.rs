@@ -187,6 +187,14 @@ async fn act(stage: &mut Stage, round: &Round, story: &mut Story, step: Step) ->
                 let grant = stage.grant(story).await?;
                 grant.get("extended_by").map(Value::to_string).filter(|by| by.contains(&extension))
             });
+            if round.is_database() {
+                let deadline = stage.grant(story).await?.get("deadline").and_then(Value::as_i64);
+                let deadline = deadline.context("the grant has no deadline")?;
+                // Who is in and does not log in again must not be cut at the old deadline.
+                eventually!("the longer time at the database", {
+                    database::ends_before(stage, story, deadline)?.is_empty().then_some(())
+                });
+            }
             Ok(())
         }
         Step::End => end(stage, round, story).await,
