@@ -240,6 +240,10 @@ impl Default for Connector {
 pub struct ConnectorPostgres {
     /// Its account at the servers.
     pub login: String,
+    /// Networks of the gateways, as servers see them: nobody else may come in as a role of sessions. Empty = those of
+    /// `connector.source_addresses`, which hold the connector's own too: then no login is tried from there to see whether the
+    /// rules in the file are those in force.
+    pub gateways: Vec<String>,
     /// PEM of its client certificate and those that vouch for it.
     pub client_certificate: Option<PathBuf>,
     /// PEM of its key.
@@ -248,7 +252,12 @@ pub struct ConnectorPostgres {
 
 impl Default for ConnectorPostgres {
     fn default() -> Self {
-        Self { login: "halligan_connector".to_owned(), client_certificate: None, client_key: None }
+        Self {
+            login: "halligan_connector".to_owned(),
+            gateways: Vec::new(),
+            client_certificate: None,
+            client_key: None,
+        }
     }
 }
 

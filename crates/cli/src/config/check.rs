@@ -170,12 +170,12 @@ impl Config {
                 "a client certificate needs `client_key`, and a key its certificate".to_owned(),
             ));
         }
-        for network in &self.connector.source_addresses {
-            if !is_network(network) {
-                wrong.push((
-                    "connector.source_addresses",
-                    format!("`{network}` is no network; write `192.0.2.7/32`"),
-                ));
+        for (key, networks) in [
+            ("connector.source_addresses", &self.connector.source_addresses),
+            ("connector.postgres.gateways", &postgres.gateways),
+        ] {
+            for network in networks.iter().filter(|network| !is_network(network)) {
+                wrong.push((key, format!("`{network}` is no network; write `192.0.2.7/32`")));
             }
         }
         if self.server.drain_seconds > 3_600 {

@@ -52,7 +52,8 @@ pub fn postgres(config: &Config, folder: &std::path::Path) -> anyhow::Result<Pos
         }
         _ => LoginCredential::Vault { vault, secret: POSTGRES_SECRET.to_owned() },
     };
-    let mut options = PostgresConfig::new(credential, config.connector.source_addresses.clone());
+    let gateways = if said.gateways.is_empty() { &config.connector.source_addresses } else { &said.gateways };
+    let mut options = PostgresConfig::new(credential, gateways.clone());
     options.login.clone_from(&said.login);
     options.authority = Some(authority);
     Ok(options)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::join_all;
+use futures::StreamExt as _;
 use halligan_connector::ConnectorError;
 use halligan_session::Lease;
 
@@ -14,13 +14,19 @@ use crate::state::{change_users, users};
 
 /// Under this name stand the jobs of pg_cron; no database has such a name here.
 pub const CRON: &str = "(pg_cron)";
+/// Databases that are looked at at one time.
+const AT_ONCE: usize = 4;
 
 impl PostgresConnector {
-    /// Once for each grant. A database that does not answer is left out: then its look says what is not known.
+    /// Before a grant's first session. A database that does not answer is asked again by whoever comes next before that; what
+    /// was never told, the look says.
     pub(crate) async fn note_before(&self, lease: &Lease, at: &Address) -> Result<(), ConnectorError> {
         let grant = lease.grant;
         let known = self.blocking(move |inner| users(inner.site.grants(), grant)).await?;
-        if !known.before_in.is_empty() || !known.users.is_empty() {
+        let databases = lease.target.postgres.as_ref().map(|target| lease.postgres.databases_of(target));
+        let told =
+            databases.unwrap_or_default().iter().all(|database| known.before_in.contains_key(database));
+        if told || !known.users.is_empty() {
             return Ok(());
         }
         let found = self.stands_in(lease, at, &[]).await;
@@ -28,8 +34,8 @@ impl PostgresConnector {
             found.into_iter().filter_map(|(database, found)| Some((database, found.ok()?))).collect();
         self.blocking(move |inner| {
             change_users(&inner.site, grant, |known| {
-                if known.before_in.is_empty() {
-                    known.before_in = before;
+                for (database, found) in before {
+                    known.before_in.entry(database).or_insert(found);
                 }
                 Ok(())
             })
@@ -48,11 +54,14 @@ impl PostgresConnector {
         let servers = &self.inner.servers;
         let group = lease.target.account.as_str();
         let databases = lease.target.postgres.as_ref().map(|target| lease.postgres.databases_of(target));
-        let looks = databases.unwrap_or_default().iter().map(async |database| {
+        let looks = databases.unwrap_or_default().to_vec().into_iter().map(async |database| {
             let what = format!("look at what stands in {database}");
             let sql = "SELECT halligan.standing_in($1)::text";
-            (database.clone(), servers.call_in(at, database, &what, sql, &[&group]).await)
+            let found = servers.call_in(at, &database, &what, sql, &[&group]).await;
+            (database, found)
         });
+        // A few at a time: the connector has few seats.
+        let looks = futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect::<BTreeMap<_, _>>();
         let jobs = async {
             let database = cron_database(servers, at).await?;
             let Some(database) = database else { return Ok(None) };
@@ -60,8 +69,7 @@ impl PostgresConnector {
             let sql = "SELECT halligan.cron_jobs($1)::text";
             servers.call_in(at, &database, "look at jobs of pg_cron", sql, &[&names]).await.map(Some)
         };
-        let (found, jobs) = tokio::join!(join_all(looks), jobs);
-        let mut found: BTreeMap<_, _> = found.into_iter().collect();
+        let (mut found, jobs) = tokio::join!(looks, jobs);
         if let Some(jobs) = jobs.transpose() {
             found.insert(CRON.to_owned(), jobs);
         }

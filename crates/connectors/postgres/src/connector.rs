@@ -4,7 +4,7 @@
 //! the server before a user was made in a file beside it, then the leaf, then the act.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use halligan_connector::{Connector, ConnectorError, GrantState, Site, Tombstone};
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::PostgresConfig;
 use crate::ending::{Backends, end_role, end_standing, terminate};
+use crate::locks::Locks;
 use crate::names::{grant_of, is_standing, session_role};
 use crate::network::Network;
 use crate::server::{Address, Servers};
@@ -59,12 +60,12 @@ pub(crate) struct Inner {
     pub(crate) living: Mutex<HashMap<GrantId, Address>>,
     /// Servers with standing roles: a connection to each is always kept.
     pub(crate) standing: Mutex<HashSet<Address>>,
-    /// Who holds which standing role is decided one after the other.
-    pub(crate) slots: tokio::sync::Mutex<()>,
-    /// Logs are read by one at a time.
-    pub(crate) reading: tokio::sync::Mutex<()>,
+    /// Who holds which standing role of a server is decided one after the other.
+    pub(crate) slots: Locks<String>,
+    /// A server's log is read by one at a time.
+    pub(crate) reading: Locks<String>,
     keys: Mutex<HashMap<String, HeldKeys>>,
-    busy: Mutex<HashMap<GrantId, Weak<tokio::sync::Mutex<()>>>>,
+    busy: Locks<GrantId>,
 }
 
 /// Keys of a role that was made by this process. They are nowhere else.
@@ -99,10 +100,10 @@ impl PostgresConnector {
             servers,
             living: Mutex::default(),
             standing: Mutex::default(),
-            slots: tokio::sync::Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
+            slots: Locks::default(),
+            reading: Locks::default(),
             keys: Mutex::default(),
-            busy: Mutex::default(),
+            busy: Locks::default(),
         };
         let this = Self { inner: Arc::new(inner) };
         this.inner.recall()?;
@@ -261,7 +262,6 @@ impl PostgresConnector {
                 )));
             }
         }
-        inner.living.lock().unwrap_or_else(PoisonError::into_inner).remove(&grant);
         Ok(())
     }
 
@@ -395,16 +395,7 @@ pub(crate) fn address(lease: &Lease) -> Result<Address, String> {
 impl Inner {
     /// One effect of ours on a grant at a time, across calls to the server.
     pub(crate) fn busy(&self, grant: GrantId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = busy.get(&grant).and_then(Weak::upgrade) {
-            return held;
-        }
-        if busy.len() > 4096 {
-            busy.retain(|_, lock| lock.strong_count() > 0);
-        }
-        let fresh = Arc::new(tokio::sync::Mutex::new(()));
-        busy.insert(grant, Arc::downgrade(&fresh));
-        fresh
+        self.busy.of(grant)
     }
 
     /// After a restart: which grants may have users. Blocks.

@@ -105,7 +105,7 @@ pub fn open_ways(rules: &[Rule], gateways: &[Network], whose: Whose) -> Vec<Stri
             }
             let method = rule.method.as_deref().unwrap_or_default();
             if method == "reject" {
-                if rejects_all(rule, whose) {
+                if rejects_all(rule, whose) && shuts(rule, way) {
                     let (v4, v6) = reach(rule);
                     shut = (shut.0 || v4, shut.1 || v6);
                 }
@@ -144,11 +144,17 @@ fn fits_way(rule: &Rule, way: &str) -> bool {
         "local" => way == "local",
         "host" => way != "local",
         "hostssl" => way == "ssl",
-        "hostnossl" | "hostnogssenc" => way == "plain",
+        "hostnossl" => way == "plain",
+        "hostnogssenc" => way != "local",
         // Encryption by GSSAPI is not TLS, and is as good as any way in.
         "hostgssenc" => way == "plain",
         _ => true,
     }
+}
+
+/// Whether a line that rejects shuts all of a way: without TLS there is one with GSSAPI and one without.
+fn shuts(rule: &Rule, way: &str) -> bool {
+    way != "plain" || !matches!(rule.kind.as_deref(), Some("hostnogssenc" | "hostgssenc"))
 }
 
 fn network(rule: &Rule) -> Option<Network> {
@@ -286,6 +292,26 @@ mod tests {
             let found = ways(&lines, Whose::Standing);
             assert_eq!(found.len(), 1, "{lines:?}: {found:?}");
             assert!(found[0].starts_with(&format!("line {line} lets standing roles in")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn lines_for_one_encryption_are_as_wide_as_the_server_has_them() {
+        let local = "local all +halligan_sessions reject";
+        for (lines, found) in [
+            // TLS is no GSSAPI: this one lets it in.
+            (vec!["hostnossl all all all reject", "hostnogssenc all all 10.0.0.0/8 scram-sha-256"], 1),
+            (vec!["hostnogssenc all all all reject", "host all +halligan_sessions all reject"], 0),
+            // With GSSAPI somebody is still in behind it; and without, behind the other.
+            (vec!["hostnogssenc all all all reject", "host all all 10.0.0.0/8 scram-sha-256"], 1),
+            (vec!["hostgssenc all all all reject", "hostnossl all all 10.0.0.0/8 scram-sha-256"], 1),
+            (vec!["hostnossl all all all reject", "hostssl all +halligan_sessions all reject"], 0),
+        ] {
+            let lines: Vec<&str> = std::iter::once(local)
+                .chain(lines)
+                .chain(["host all +halligan_sessions all reject"])
+                .collect();
+            assert_eq!(open(&lines).len(), found, "{lines:?}: {:?}", open(&lines));
         }
     }
 

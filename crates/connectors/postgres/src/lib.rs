@@ -20,6 +20,7 @@ mod connector;
 mod direct_path;
 mod ending;
 mod hba;
+mod locks;
 mod logins;
 mod look;
 mod names;

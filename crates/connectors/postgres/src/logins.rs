@@ -7,8 +7,10 @@ use halligan_session::NodeEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::connector::{Inner, PostgresConnector};
+use crate::names::{grant_of, is_standing};
 use crate::network::Network;
 use crate::server::Address;
+use crate::slots::Slots;
 use crate::state::{UnexplainedLogin, change_users, folder_of_servers, key_of};
 
 /// Pieces of 1 MiB that are read in one pass. What is more waits for the next.
@@ -61,7 +63,8 @@ impl PostgresConnector {
         }
     }
 
-    /// Reads on, and writes what it found down for every grant that lives at this server.
+    /// Reads on, and writes what it found down for every grant that lives at this server; what came in as a role of one grant,
+    /// for that one.
     pub(crate) async fn read_logins(&self, at: &Address) -> Result<(), ConnectorError> {
         let inner = &self.inner;
         if !inner.servers.call::<bool>(at, "ask whether the log may be read", MAY_READ, &[]).await? {
@@ -71,6 +74,9 @@ impl PostgresConnector {
             let living = inner.living.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             living.iter().filter(|(_, address)| *address == at).map(|(grant, _)| *grant).collect()
         };
+        // Nobody reads on from the same place twice.
+        let one = inner.reading.of(key_of(at));
+        let _held = one.lock().await;
         let of = at.clone();
         let mut place = self.blocking(move |inner| read_json::<Place>(&file(inner, &of))).await?;
         if living.is_empty() {
@@ -91,7 +97,6 @@ impl PostgresConnector {
             Ok(groups)
         });
         let groups = groups.await?;
-        let _one = inner.reading.lock().await;
         for _ in 0..PIECES_MOST {
             let sql = "SELECT halligan.logins($1, $2, $3)::text";
             let (from, start) =
@@ -112,8 +117,15 @@ impl PostgresConnector {
             let changed = place.as_ref() != Some(&next);
             place = Some(next.clone());
             self.blocking(move |inner| {
+                let whose = |user: &str| whose(inner, &of, user);
+                let found: Vec<(Option<GrantId>, UnexplainedLogin)> = found
+                    .into_iter()
+                    .map(|one| Ok((whose(&one.user)?, one)))
+                    .collect::<Result<_, ConnectorError>>()?;
                 for grant in all {
-                    note(inner, grant, &system, &found)?;
+                    let its = found.iter().filter(|(of, _)| of.is_none_or(|of| of == grant));
+                    let its: Vec<UnexplainedLogin> = its.map(|(_, one)| one.clone()).collect();
+                    note(inner, grant, &system, &its)?;
                 }
                 // What was found is on disk before it counts as read.
                 if changed {
@@ -131,12 +143,20 @@ impl PostgresConnector {
     }
 }
 
+/// The grant that a role of sessions is of, where one is. Blocks.
+fn whose(inner: &Inner, at: &Address, user: &str) -> Result<Option<GrantId>, ConnectorError> {
+    if is_standing(user) {
+        return Ok(Slots::read(&inner.site, at)?.held.get(user).map(|holder| holder.grant));
+    }
+    Ok(grant_of(user))
+}
+
 /// Up to PostgreSQL 17 on or off; from 18 on a list of what is logged.
 fn logged(setting: &str) -> bool {
     setting == "on" || setting.split(',').any(|word| matches!(word.trim(), "authorization" | "all"))
 }
 
-fn untold(at: &Address, why: &str) -> UnexplainedLogin {
+pub(crate) fn untold(at: &Address, why: &str) -> UnexplainedLogin {
     UnexplainedLogin { user: "?".to_owned(), from: at.address.clone(), why: why.to_owned(), times: 1 }
 }
 
@@ -144,6 +164,10 @@ fn untold(at: &Address, why: &str) -> UnexplainedLogin {
 fn unexplained(inner: &Inner, login: &Login) -> Option<UnexplainedLogin> {
     let from = login.from.clone().unwrap_or_else(|| "an address that the log does not tell".to_owned());
     let why = match login.kind.as_str() {
+        // A try of our own, which looks whether a door is shut.
+        "ours" if login.application.as_deref().is_some_and(|name| inner.servers.is_probe(name)) => {
+            return None;
+        }
         "ours" => {
             let known = login.from.as_deref().and_then(Network::parse);
             let gateway = known.is_some_and(|from| inner.gateways.iter().any(|one| one.covers(&from)));

@@ -1,6 +1,7 @@
 //! The proof that a grant's users are gone from a server, and that nothing of them is left.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use halligan_connector::ConnectorError;
 use halligan_core::catalog::{Activation, CheckKind};
@@ -11,8 +12,10 @@ use serde::Deserialize;
 
 use crate::connector::{PostgresConnector, address};
 use crate::direct_path::direct_path;
-use crate::names::grant_of;
+use crate::logins::untold;
+use crate::names::{grant_of, is_standing};
 use crate::server::Address;
+use crate::slots::Slots;
 use crate::standing_look;
 use crate::state::{Certificates, Standing, UnexplainedLogin, Users, users};
 
@@ -62,6 +65,18 @@ pub struct Seen {
     /// The server's clock.
     #[serde(default)]
     pub micros: i64,
+}
+
+impl Seen {
+    /// It is a standing role that was given back: made again what it was, without backends, its certificates over. What there
+    /// is of it now is of whoever holds it since then, and what is new in the databases may be theirs.
+    fn is_the_next_ones(&mut self) {
+        self.backends.clear();
+        self.owned.clear();
+        self.dirt.clear();
+        self.password = self.password.map(|_| false);
+        self.others = self.others.max(1);
+    }
 }
 
 /// One role with what is known of it.
@@ -163,16 +178,29 @@ async fn look_at(
             logins.entry(one.login).or_insert((None, None));
         }
     }
-    if let Err(error) = connector.read_logins(&at).await {
-        tracing::debug!(%grant, error = error.sentence(), "the log of a server was not read");
+    // To the end of what the grant's users did; from then on others' logins are none of its business.
+    let unread = connector.read_logins(&at).await.err();
+    if ended.is_ok() {
+        inner.living.lock().unwrap_or_else(PoisonError::into_inner).remove(&grant);
     }
-    let unexplained = connector.blocking(move |inner| Ok(users(inner.site.grants(), grant)?.logins)).await?;
+    let mut unexplained =
+        connector.blocking(move |inner| Ok(users(inner.site.grants(), grant)?.logins)).await?;
+    unexplained
+        .extend(unread.map(|error| untold(&at, &format!("its log could not be read: {}", error.sentence()))));
     let names: Vec<String> = logins.keys().cloned().collect();
     let left_in = left_in(connector, lease, &at, &names, &known.before_in).await;
     let mut roles = Vec::new();
     for (login, (before, certificates)) in logins {
         let sql = "SELECT halligan.look($1, $2)::text";
-        let seen = inner.servers.call(&at, "look", sql, &[&login, &lease.target.account]).await?;
+        let mut seen: Seen = inner.servers.call(&at, "look", sql, &[&login, &lease.target.account]).await?;
+        if is_standing(&login) {
+            let (of, name) = (at.clone(), login.clone());
+            let held =
+                connector.blocking(move |inner| Ok(Slots::read(&inner.site, &of)?.of(grant) == Some(&name)));
+            if !held.await? {
+                seen.is_the_next_ones();
+            }
+        }
         roles.push(Looked { login, before, certificates, seen });
     }
     let prepared = lease.postgres.activation == Activation::Prepared;
@@ -364,7 +392,7 @@ fn leftovers(there: &AtServer) -> Found {
     }
     let looked: Vec<&str> = there.left_in.iter().map(|one| one.database.as_str()).collect();
     let detail = format!(
-        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, membership, default privilege, publication, event trigger, job, right given to others or code of its group that others run that was not there before; looked in {} ({place})",
+        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, membership, default privilege, publication, event trigger, job, right given to others, or function with its group's rights, trigger, rule, view or policy that others run, that was not there before; looked in {} ({place})",
         names(&there.roles),
         looked.join(", ")
     );

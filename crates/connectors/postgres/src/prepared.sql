@@ -7,8 +7,8 @@ AS $$ SELECT coalesce(login ~ '^halligan_prep_[0-9]{2}_[A-Za-z0-9_.-]{1,46}$', f
 -- The settings of every role of ours, so that the server notices by itself that a gateway is gone.
 CREATE OR REPLACE FUNCTION halligan.role_settings() RETURNS text[] LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT array_agg(one) FROM unnest(ARRAY['client_connection_check_interval=2000', 'tcp_user_timeout=15000', 'tcp_keepalives_idle=10',
-                                          'tcp_keepalives_interval=5', 'tcp_keepalives_count=3']) one
+  SELECT array_agg(one) FROM unnest(ARRAY['client_connection_check_interval=2000', 'tcp_keepalives_idle=10', 'tcp_keepalives_interval=5',
+                                          'tcp_keepalives_count=3']) one
   WHERE EXISTS (SELECT FROM pg_settings WHERE name = split_part(one, '=', 1))
 $$;
 

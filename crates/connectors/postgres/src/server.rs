@@ -106,11 +106,22 @@ pub enum CertificateKnock {
 pub struct Servers {
     config: PostgresConfig,
     kept: Mutex<HashMap<Address, Arc<Client>>>,
+    /// The name of our own tries to get in, by which a server's log tells them from others'.
+    probe: String,
 }
 
 impl Servers {
     pub fn new(config: PostgresConfig) -> Self {
-        Self { config, kept: Mutex::default() }
+        let mut random = [0; 8];
+        // Without randomness it is a name like any other, and our tries are told as others' are.
+        let named = getrandom::fill(&mut random).is_ok();
+        let probe = if named { format!("halligan probe {}", hex::encode(random)) } else { String::new() };
+        Self { config, kept: Mutex::default(), probe }
+    }
+
+    /// Whether a login with this `application_name` was a try of this process.
+    pub fn is_probe(&self, application: &str) -> bool {
+        !self.probe.is_empty() && application == self.probe
     }
 
     /// The connection that is kept, made anew where it broke.
@@ -217,7 +228,7 @@ impl Servers {
             (Ok(config), Ok(tls)) => (config, tls),
             (Err(why), _) | (_, Err(why)) => return Knock::Unclear(why),
         };
-        config.user("halligan_probe").application_name("halligan probe").password("none");
+        config.user("halligan_probe").application_name(&self.probe).password("none");
         let error = match timeout(CONNECT_MOST, config.connect(tls)).await {
             Err(_) => return Knock::Unclear("it did not answer".to_owned()),
             Ok(Ok(_)) => return Knock::Open,
@@ -252,7 +263,7 @@ impl Servers {
             (Ok(config), Ok(tls)) => (config, tls),
             (Err(why), _) | (_, Err(why)) => return CertificateKnock::Unclear(why),
         };
-        config.user(login).application_name("halligan probe");
+        config.user(login).application_name(&self.probe);
         match timeout(CONNECT_MOST, config.connect(tls)).await {
             Err(_) => CertificateKnock::Unclear("it did not answer".to_owned()),
             Ok(Ok(_)) => CertificateKnock::Taken("it opened".to_owned()),

@@ -191,8 +191,11 @@ AS $$
                 WHERE (pg_has_role(member_of, m.grantor, 'MEMBER')
                        OR EXISTS (SELECT FROM pg_auth_members a WHERE a.roleid = m.roleid AND a.admin_option AND pg_has_role(member_of, a.member, 'MEMBER')))
                   AND NOT halligan.is_ours(r.rolname) AND NOT halligan.is_prepared(r.rolname)),
-    'slots', (SELECT coalesce(jsonb_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots),
-    'prepared', (SELECT coalesce(jsonb_agg(gid || ' in ' || database || ' of ' || owner ORDER BY gid), '[]') FROM pg_prepared_xacts),
+    'slots', (SELECT coalesce(jsonb_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots WHERE NOT temporary),
+    -- Of ours, of roles that are gone, and of those that it may act as; an application's own are none of its business.
+    'prepared', (SELECT coalesce(jsonb_agg(gid || ' in ' || coalesce(database, '?') || ' of ' || coalesce(owner, 'a role that is gone') ORDER BY gid), '[]')
+                 FROM pg_prepared_xacts
+                 WHERE owner IS NULL OR halligan.is_ours(owner) OR halligan.is_prepared(owner) OR pg_has_role(member_of, owner, 'MEMBER')),
     'defaults', (SELECT coalesce(jsonb_agg(coalesce(b.datname, '?') || '/' || d.objid ORDER BY d.dbid, d.objid), '[]')
                  FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
                  WHERE d.refclassid = 'pg_authid'::regclass AND d.classid = 'pg_default_acl'::regclass AND d.deptype = 'o'

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connector::Inner;
 use crate::server::Address;
-use crate::state::{folder_of_servers, key_of};
+use crate::state::{folder_of_servers, key_of_server};
 
 /// A standing role, as the server shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ pub struct Holder {
     pub until: Time,
 }
 
-/// The standing roles of one server, as they were seen last, and who holds which. A file beside the server's.
+/// The standing roles of one server, as they were seen last, and who holds which. A file beside the server's; systems of the
+/// catalog that are databases of one server have one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Slots {
     /// Format, 1.
@@ -46,13 +47,9 @@ pub struct Slots {
 impl Slots {
     /// Of a server; blocks.
     pub fn read(site: &Site, at: &Address) -> Result<Self, ConnectorError> {
-        let found = read_json(&file(site, at))?;
-        Ok(found.unwrap_or_else(|| Self {
-            version: 1,
-            at: at.clone(),
-            known: Vec::new(),
-            held: BTreeMap::new(),
-        }))
+        let found: Option<Self> = read_json(&file(site, at))?;
+        let (known, held) = found.map(|found| (found.known, found.held)).unwrap_or_default();
+        Ok(Self { version: 1, at: at.clone(), known, held })
     }
 
     /// Durable when this returns; blocks.
@@ -84,7 +81,7 @@ impl Slots {
 }
 
 fn file(site: &Site, at: &Address) -> PathBuf {
-    folder_of_servers(site).join(format!("standing-{}.json", key_of(at)))
+    folder_of_servers(site).join(format!("standing-{}.json", key_of_server(at)))
 }
 
 /// Every server that has standing roles; blocks.

@@ -16,7 +16,7 @@ use crate::connector::{Inner, PostgresConnector, address};
 use crate::ending::{Backends, end_standing};
 use crate::server::Address;
 use crate::slots::{Holder, Slots, Standing};
-use crate::state::{Certificates, UserState, change_users, users};
+use crate::state::{Certificates, UserState, change_users, key_of_server, users};
 
 /// Servers' clocks may be so much behind.
 const FRONT: Span = Span::seconds(60);
@@ -89,7 +89,8 @@ impl PostgresConnector {
         if valid_before <= now {
             return Err(ConnectorError::refused(format!("grant {} is about to end", lease.grant)));
         }
-        let before = if self.knows_before(lease.grant, &login).await? {
+        // Only before its first certificate: what stands there afterwards may be its own doing.
+        let before = if self.was_let_in(lease.grant, &login).await? {
             None
         } else {
             let look = "SELECT halligan.look($1, $2)::text";
@@ -115,7 +116,8 @@ impl PostgresConnector {
             valid_before,
         };
         let (grant, at) = (lease.grant, at.clone());
-        let _one = inner.slots.lock().await;
+        let one = inner.slots.of(key_of_server(&at));
+        let _held = one.lock().await;
         self.blocking(move |inner| {
             inner.note_certificate(grant, &at, &login, user, valid_before)?;
             inner.site.journal().write(leaf)?;
@@ -129,16 +131,16 @@ impl PostgresConnector {
         .await
     }
 
-    async fn knows_before(&self, grant: GrantId, login: &str) -> Result<bool, ConnectorError> {
-        let login = login.to_owned();
+    async fn was_let_in(&self, grant: GrantId, login: &str) -> Result<bool, ConnectorError> {
         let known = self.blocking(move |inner| users(inner.site.grants(), grant)).await?;
-        Ok(known.users.get(&login).is_some_and(|user| user.before.is_some()))
+        Ok(known.users.contains_key(login))
     }
 
     /// The role that the grant holds, or a free one, which it holds from now on.
     async fn take_standing(&self, lease: &Lease, at: &Address) -> Result<String, ConnectorError> {
         let inner = &self.inner;
-        let _one = inner.slots.lock().await;
+        let one = inner.slots.of(key_of_server(at));
+        let _held = one.lock().await;
         let mut slots = self.slots(at).await?;
         if let Some(login) = slots.of(lease.grant) {
             return Ok(login.to_owned());
@@ -201,7 +203,8 @@ impl PostgresConnector {
 
     async fn sweep_one(&self, at: &Address, role: &Standing) -> Result<(), ConnectorError> {
         let inner = &self.inner;
-        let _one = inner.slots.lock().await;
+        let one = inner.slots.of(key_of_server(at));
+        let _held = one.lock().await;
         // Read after the look at the server: whoever is in there was given the role before.
         let holder = self.slots(at).await?.held.get(&role.login).cloned();
         let grant = holder.as_ref().map(|holder| holder.grant);
@@ -254,7 +257,8 @@ impl PostgresConnector {
         at: &Address,
         known: Vec<Standing>,
     ) -> Result<(), ConnectorError> {
-        let _one = self.inner.slots.lock().await;
+        let one = self.inner.slots.of(key_of_server(at));
+        let _held = one.lock().await;
         let at = at.clone();
         self.blocking(move |inner| {
             let mut slots = Slots::read(&inner.site, &at)?;
@@ -321,6 +325,14 @@ impl Inner {
         user: UserState,
         until: Time,
     ) -> Result<(), ConnectorError> {
+        let mut slots = Slots::read(&self.site, at)?;
+        // Whoever took it meanwhile must not be thought to be this grant.
+        let Some(holder) = slots.held.get_mut(login).filter(|holder| holder.grant == grant) else {
+            return Err(ConnectorError::refused(format!(
+                "the standing role {login} has gone to another grant meanwhile: try again"
+            )));
+        };
+        holder.until = holder.until.max(until);
         change_users(&self.site, grant, |known| {
             let held = known.users.get(login);
             let before = held.and_then(|user| user.before.clone()).or(user.before);
@@ -335,10 +347,6 @@ impl Inner {
             known.users.insert(login.to_owned(), UserState { gateway, valid_until, before, certificates });
             Ok(())
         })?;
-        let mut slots = Slots::read(&self.site, at)?;
-        let holder = Holder { grant, until };
-        let later = slots.held.get(login).map_or(until, |held| held.until.max(until));
-        slots.held.insert(login.to_owned(), Holder { until: later, ..holder });
         slots.save(&self.site)?;
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).insert(at.clone());
         Ok(())

@@ -111,9 +111,18 @@ pub fn folder_of_servers(site: &Site) -> PathBuf {
     site.config().folder.join("postgres")
 }
 
-/// A server's name among files.
+/// A system's name among files.
 pub fn key_of(at: &Address) -> String {
-    let key = hex::encode(Sha256::digest(format!("{}\n{}", at.system, at.address)));
+    digest_of(&format!("{}\n{}", at.system, at.address))
+}
+
+/// A server's name among files, whichever systems of the catalog are there.
+pub fn key_of_server(at: &Address) -> String {
+    digest_of(&at.address.to_ascii_lowercase())
+}
+
+fn digest_of(text: &str) -> String {
+    let key = hex::encode(Sha256::digest(text));
     key.get(..24).unwrap_or(&key).to_owned()
 }
 

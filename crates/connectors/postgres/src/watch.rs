@@ -110,10 +110,6 @@ async fn sweep(connector: &PostgresConnector, at: &Address, standing: bool) -> R
     if standing {
         first = connector.sweep_standing(at).await;
     }
-    if let Err(error) = connector.read_logins(at).await {
-        // What is not read now is read later; nothing else waits for it.
-        tracing::debug!(system = %at.system, error = error.sentence(), "the log of a server was not read");
-    }
     for role in inner.sweep(at).await? {
         let Some(grant) = grant_of(&role.login).filter(|_| role.ours) else { continue };
         let done = match fate(connector, grant, &role).await? {
@@ -127,6 +123,10 @@ async fn sweep(connector: &PostgresConnector, at: &Address, standing: bool) -> R
         };
         // One that does not end keeps no other.
         first = first.and(done);
+    }
+    // Last: a log may be long. What is not read now is read later.
+    if let Err(error) = connector.read_logins(at).await {
+        tracing::debug!(system = %at.system, error = error.sentence(), "the log of a server was not read");
     }
     first
 }

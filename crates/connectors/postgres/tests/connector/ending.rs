@@ -80,6 +80,33 @@ async fn what_is_left_behind_is_named() {
 }
 
 #[tokio::test]
+async fn a_prepared_transaction_whose_role_is_gone_is_named_and_an_applications_own_is_not() {
+    let world = World::new().await;
+    world.connector.activate(&world.signed(1)).await.unwrap();
+    let user = world.issue().await;
+    let mut session = world.login(&user, "orders").await.unwrap();
+    session.query("SET ROLE NONE").await.unwrap();
+    session.query("BEGIN; PREPARE TRANSACTION 'empty'").await.unwrap();
+    world.sql("BEGIN; SELECT 1; PREPARE TRANSACTION 'of an application'");
+    world.connector.deactivate(GRANT, 2).await.unwrap();
+    let checks = world.look(2).await;
+    assert_eq!(of(&checks, CheckKind::Credential).finding, Finding::Proven, "{checks:?}");
+    let left = of(&checks, CheckKind::Leftovers);
+    assert_eq!(left.finding, Finding::Failed, "{left:?}");
+    assert!(left.detail.contains("prepared transaction empty in orders of a role that is gone"), "{left:?}");
+    assert!(!left.detail.contains("of an application"), "{left:?}");
+    // Others still get in there.
+    let next = GrantId::from_bits(0x77);
+    let lease = Lease { grant: next, ..world.lease(1) };
+    world.connector.activate(&sign(&lease)).await.unwrap();
+    world.issue_for(next).await;
+    world.connector.deactivate(next, 2).await.unwrap();
+    world.sql("ROLLBACK PREPARED 'empty'");
+    all_proven(&Evidence { at: world.lease(1).issued_at, checks: world.look(2).await });
+    world.sql("ROLLBACK PREPARED 'of an application'");
+}
+
+#[tokio::test]
 async fn a_right_that_a_session_took_from_its_group_keeps_nothing_from_the_end() {
     let world = World::new().await;
     world.sql("GRANT CREATE ON DATABASE orders TO orders_write");

@@ -9,6 +9,7 @@ use halligan_core::proof::{Evidence, Finding};
 use halligan_link::messages::FindingLevel;
 use halligan_session::NodeEvent;
 use halligan_testkit::postgres_target::PostgresTarget;
+use halligan_testkit::small_disk::SmallDisk;
 
 use crate::check::{check, entitlement, errors};
 use crate::client::{Connected, Proof, Refused};
@@ -149,6 +150,70 @@ async fn nothing_is_written_at_a_server_that_takes_no_writes() {
     let session = halligan_core::ids::SessionId::from_bits(1);
     let issued = world.connector.issue(&world.signed(1), session, &crate::world::gateway(), false).await;
     assert!(issued.unwrap_err().sentence().contains("25006"));
+}
+
+/// Two databases of one server are two systems in a catalog. Its roles are one grant's at a time all the same.
+#[tokio::test]
+async fn systems_at_one_server_share_its_standing_roles() {
+    let mut world = World::standing(|builder| builder).await;
+    let (one, two) =
+        (world.prepared(GrantId::from_bits(0x61), 1), world.prepared(GrantId::from_bits(0x62), 1));
+    let elsewhere = |mut lease: halligan_session::Lease| {
+        lease.target.system = name("billing-db");
+        lease.entitlement = "billing-db/write".parse().unwrap();
+        lease
+    };
+    let (two, three) = (elsewhere(two), elsewhere(world.prepared(GrantId::from_bits(0x63), 1)));
+    let mut sessions = Vec::new();
+    for (lease, number) in [(&one, 1), (&two, 2)] {
+        world.connector.activate(&sign(lease)).await.unwrap();
+        let made = world.certificate_for(lease, number).await.unwrap();
+        sessions.push((made.0.user.clone(), world.login_standing(&made, number).await.unwrap()));
+    }
+    assert_ne!(sessions[0].0, sessions[1].0);
+    world.connector.activate(&sign(&three)).await.unwrap();
+    let none = world.certificate_for(&three, 3).await.unwrap_err();
+    assert!(none.contains("none is free"), "{none}");
+    // Nor does one system end what lives by the other's grant.
+    world.keep_watch();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (login, session) in &mut sessions {
+        assert_eq!(session.query("SELECT session_user").await.unwrap(), [login.as_str()]);
+    }
+}
+
+/// Not the disk with the write-ahead log: without that a server is down, and nothing gets in.
+#[tokio::test]
+async fn a_server_without_disk_is_entered_and_left() {
+    let mut world = World::standing(|builder| builder).await;
+    check(&world, vec![(name("write"), prepared_entitlement(PostgresTarget::WRITERS))]).await;
+    let folder = world.target.folder();
+    world.target.server().stop().unwrap();
+    let disk = SmallDisk::mount_on(&folder.join("small"), 80).unwrap();
+    let data = folder.join("data");
+    for part in ["base", "global"] {
+        let moved = std::process::Command::new("cp").arg("-a").arg(data.join(part)).arg(disk.path()).status();
+        assert!(moved.unwrap().success());
+        std::fs::remove_dir_all(data.join(part)).unwrap();
+        std::os::unix::fs::symlink(disk.path().join(part), data.join(part)).unwrap();
+    }
+    world.target.server().resume().unwrap();
+    // A server that cannot write the file with which backends begin lets nobody in, whoever it is.
+    for database in ["orders", "stock"] {
+        world.target.sql(database, "SELECT 1").unwrap();
+    }
+    disk.fill().unwrap();
+    world.connector.activate(&sign(&world.prepared(GRANT, 1))).await.unwrap();
+    let made = world.certificate(GRANT, 1).await.unwrap();
+    let mut session = world.login_standing(&made, 1).await.unwrap();
+    assert_eq!(session.query("SELECT count(*) FROM orders").await.unwrap(), ["1000"]);
+    let full = session.query("CREATE TABLE public.more AS SELECT generate_series(1, 100000)").await;
+    assert_eq!(full.unwrap_err().code, "53100");
+    let evidence = proven(&world, GRANT).await;
+    session.query("SELECT 1").await.unwrap_err();
+    all_proven(&evidence);
+    // The server still has its files open.
+    world.target.server().stop().unwrap();
 }
 
 #[tokio::test]

@@ -97,9 +97,17 @@ impl World {
         grant: GrantId,
         session: u128,
     ) -> Result<(IssuedCertificate, String), String> {
+        self.certificate_for(&self.prepared(grant, 1), session).await
+    }
+
+    pub async fn certificate_for(
+        &self,
+        lease: &Lease,
+        session: u128,
+    ) -> Result<(IssuedCertificate, String), String> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let point = key.public_key_raw().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        let (signed, session) = (sign(&self.prepared(grant, 1)), SessionId::from_bits(session));
+        let (signed, session) = (sign(lease), SessionId::from_bits(session));
         let issued = self.connector.issue_certificate(&signed, session, &gateway(), &point).await;
         issued.map(|issued| (issued, key.serialize_pem())).map_err(|error| error.sentence())
     }
