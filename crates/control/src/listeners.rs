@@ -14,7 +14,7 @@ use crate::nodes::NodeRecord;
 /// A gateway names at most this many protocols, each with as many keys.
 const MOST: usize = 8;
 /// No address and no key is longer.
-const MOST_BYTES: usize = 2048;
+const MOST_BYTES: usize = 8192;
 
 /// What is wrong with this listener, if anything: nothing of it may become another line or an option on a client's machine.
 fn wrong(protocol: &str, listener: &ClientListener) -> Option<&'static str> {

@@ -195,16 +195,25 @@ impl Control {
         door: &Door,
         request: impl Fn() -> Request,
     ) -> Result<Vec<Name>, ControlError> {
-        let mut told = Vec::new();
+        let (mut told, mut said) = (Vec::new(), None);
         for gateway in &door.gateways {
             match gateway.call(request()).await {
                 Ok(Response::Ok) => told.push(gateway.info().name.clone()),
+                Ok(Response::Error { say }) => said = Some(say),
                 other => {
                     tracing::warn!(gateway = %gateway.info().name, answer = ?other.map(|answer| answer.name()), "a gateway did not take a password")
                 }
             }
         }
-        if told.is_empty() { Err(unreachable(&door.resolved.system.site)) } else { Ok(told) }
+        match (told.is_empty(), said) {
+            (false, _) => Ok(told),
+            (true, Some(say)) => {
+                Err(Refusal::new(RefusalCode::Blocked, format!("no gateway took the password: {say}"))
+                    .next("log in with a registered key or a certificate, or try again")
+                    .into())
+            }
+            (true, None) => Err(unreachable(&door.resolved.system.site)),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub const WINDOW: Span = Span::minutes(2);
 pub const LONGEST_LIFE: Span = Span::minutes(10);
 /// Passwords that wait for one entitlement. So many proofs are checked at each try, whatever waits.
 const MOST_WAITING: usize = 64;
+/// Of one person's for one entitlement; the oldest makes room. Whoever makes one a second shuts nobody else out.
+const MOST_EACH: usize = 8;
 /// Names and addresses whose failures are counted apart; past that they are counted together.
 const MOST_COUNTED: usize = 4096;
 
@@ -146,6 +148,15 @@ impl ConnectPasswords {
             let untold = known.client.filter(|_| put.client.is_none());
             known.client = put.client.or(known.client);
             return Ok(untold.map(|client| known.used(put.entitlement, client)));
+        }
+        let own: Vec<usize> = (0..)
+            .zip(waiting.iter())
+            .filter(|(_, one)| one.person == put.person)
+            .map(|(place, _)| place)
+            .collect();
+        if let Some(oldest) = own.first().filter(|_| own.len() >= MOST_EACH || waiting.len() >= MOST_WAITING)
+        {
+            waiting.remove(*oldest);
         }
         if waiting.len() >= MOST_WAITING {
             return Err(NotTaken::TooMany);
@@ -371,12 +382,22 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_wait() {
+    fn only_so_many_wait_and_nobody_takes_the_place_of_others() {
         let all = ConnectPasswords::default();
-        for number in 0..MOST_WAITING {
+        put(&all, "bo", 2, "of bo").unwrap();
+        for number in 0..10 * MOST_WAITING {
             put(&all, "ana", 1, &number.to_string()).unwrap();
         }
-        assert_eq!(put(&all, "ana", 1, "more"), Err(NotTaken::TooMany));
-        assert!(take(&all, LOGIN, "63", 1, 1).is_ok());
+        assert!(take(&all, LOGIN, "of bo", 1, 1).is_ok());
+        let (oldest, newest) = (9 * MOST_WAITING, 10 * MOST_WAITING - 1);
+        assert!(take(&all, LOGIN, &newest.to_string(), 1, 1).is_ok());
+        assert_eq!(take(&all, LOGIN, &oldest.to_string(), 1, 1), Err(Denied::Unknown), "newer ones came");
+        for person in 0..MOST_WAITING {
+            let _full = put(&all, &format!("p{person}"), 3, &format!("of {person}"));
+        }
+        assert_eq!(put(&all, "carla", 4, "of carla"), Err(NotTaken::TooMany));
+        put(&all, "bo", 2, "of bo again").unwrap();
+        assert!(take(&all, LOGIN, "of bo again", 1, 1).is_ok());
+        assert_eq!(take(&all, LOGIN, "of bo", 1, 1), Err(Denied::Unknown));
     }
 }

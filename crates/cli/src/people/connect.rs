@@ -1,6 +1,7 @@
 //! Into a database with any tool and without a password: a Unix socket in a private folder, behind which this process logs
-//! in at the gateway. The password never leaves its memory: no argument, environment or file holds it. When the server cannot
-//! be asked for one, the client certificate at hand is used: gateways know people without it.
+//! in at a gateway. The password never leaves its memory: no argument, environment or file holds it. When the server cannot
+//! be asked for one, the client certificate at hand is used: gateways know people without it. Where to go, and by what, is
+//! decided anew whenever the door finds no way in ([`Ways`]).
 
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,26 +13,30 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use halligan_client::types::Listener;
-use halligan_client::{Client, ClientError};
+use halligan_client::ClientError;
+use halligan_client::types::{ConnectPassword, Listener};
 use halligan_core::ids::EntitlementName;
-use halligan_protocol_postgres::Door;
+use halligan_protocol_postgres::{Door, Means, Place, Renewal};
 use halligan_session::Secret;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client_certificate;
 use super::desk::Desk;
 use super::failure::{self, said};
+use super::sign_in::refresh_gateways;
 use crate::output::printable;
+use crate::profile::{Home, KnownGateway, Profile};
 use crate::server::postgres_listener::POSTGRES;
 
 /// The name that libpq looks for in the folder.
 const SOCKET: &str = ".s.PGSQL.5432";
-/// A gateway that does not take the connection in this time is away.
-const REACHED_WITHIN: Duration = Duration::from_secs(3);
-/// The password is made anew well before it dies.
+/// A server that does not answer in this time is away: there is another way in.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// The password is made anew well before it dies, and if that fails, soon again.
 const RENEW_EVERY: Duration = Duration::from_secs(8 * 60);
+const RENEW_AGAIN: Duration = Duration::from_secs(20);
 
 /// Opens a session with the stock `psql`.
 #[derive(Debug, Args)]
@@ -45,6 +50,9 @@ pub struct Psql {
     /// The database, if the entitlement opens several.
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// The gateway, by name or address; all that lead there if not said.
+    #[arg(long, value_name = "GATEWAY")]
+    gateway: Option<String>,
     /// Options for psql.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PSQL ARGUMENT")]
     arguments: Vec<String>,
@@ -59,6 +67,9 @@ pub struct Connect {
     /// The database, if the entitlement opens several.
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// The gateway, by name or address; all that lead there if not said.
+    #[arg(long, value_name = "GATEWAY")]
+    gateway: Option<String>,
 }
 
 /// What tools connect to.
@@ -67,29 +78,36 @@ struct Opened {
     database: String,
     login: String,
     door: Arc<Door>,
-    /// Makes passwords; none where a certificate is used.
-    passwords: Option<Client>,
-    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 impl Psql {
     /// Runs `psql` to its end, and ends as it did.
     pub async fn run(self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let opened = open(desk, &self.entitlement, self.database.as_deref()).await?;
+        let opened = open(desk, self.entitlement, self.gateway, self.database.as_deref()).await?;
         let mut psql = tokio::process::Command::new("psql");
         psql.arg("-h").arg(opened.folder.path()).args(["-p", "5432", "-U", &opened.login]);
         if !opened.database.is_empty() {
             psql.args(["-d", &opened.database]);
         }
         psql.args(&self.arguments);
+        // These would lead past the door, to a server that asks for a password.
+        psql.env_remove("PGHOSTADDR").env_remove("PGSERVICE");
         // Ctrl-C is for psql: it cancels the statement.
         let _ours = signal(SignalKind::interrupt()).context("failed to watch for signals")?;
+        let mut ended = signal(SignalKind::terminate()).context("failed to watch for signals")?;
+        let mut hung_up = signal(SignalKind::hangup()).context("failed to watch for signals")?;
         let mut running = psql.spawn().map_err(|error| {
             said(format!("failed to start psql: {error}"), "install the PostgreSQL client")
         })?;
-        let status = tokio::select! {
-            status = running.wait() => status.context("failed to wait for psql")?,
-            never = renew(&opened, &self.entitlement) => match never {},
+        let status = loop {
+            tokio::select! {
+                status = running.wait() => break status.context("failed to wait for psql")?,
+                never = renew(&opened) => match never {},
+                // psql has no way in without this process.
+                _ = ended.recv() => pass_on(&running, Signal::TERM),
+                _ = hung_up.recv() => pass_on(&running, Signal::HUP),
+            }
         };
         opened.serving.abort();
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
@@ -97,11 +115,20 @@ impl Psql {
     }
 }
 
+fn pass_on(to: &tokio::process::Child, signal: Signal) {
+    let number = to.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(number) = number
+        && let Err(error) = kill_process(number, signal)
+    {
+        tracing::debug!(%error, "psql took no signal");
+    }
+}
+
 impl Connect {
     /// Says how to connect, and keeps the door open.
     pub async fn run(self, desk: &Desk) -> anyhow::Result<()> {
-        let mut opened = open(desk, &self.entitlement, self.database.as_deref()).await?;
-        let mut serving = std::mem::replace(&mut opened.serving, tokio::spawn(async { Ok(()) }));
+        let mut opened = open(desk, self.entitlement, self.gateway, self.database.as_deref()).await?;
+        let mut serving = std::mem::replace(&mut opened.serving, tokio::spawn(async {}));
         let folder = opened.folder.path().display().to_string();
         // A client that names none gets the first of its entitlement: its user's name stands for that.
         let database = if opened.database.is_empty() { &opened.login } else { &opened.database };
@@ -119,87 +146,203 @@ impl Connect {
             _ = tokio::signal::ctrl_c() => Ok(()),
             // The folder goes with it.
             _ = terminated.recv() => Ok(()),
-            never = renew(&opened, &self.entitlement) => match never {},
-            served = &mut serving => {
-                served.context("the socket closed")?.context("the socket closed")?;
-                Ok(())
+            never = renew(&opened) => match never {},
+            served = &mut serving => served.context("the socket closed"),
+        }
+    }
+}
+
+/// How a person gets to a database: asked again whenever the door finds no way in.
+#[derive(Clone)]
+struct Ways {
+    home: Home,
+    entitlement: EntitlementName,
+    /// The only gateway that is wanted.
+    gateway: Option<String>,
+}
+
+/// A way in.
+struct Made {
+    means: Means,
+    login: String,
+    /// Those that the entitlement opens, where that is known.
+    databases: Vec<String>,
+}
+
+/// Why the server made no password.
+struct NotMade {
+    /// Nobody has decided anything: a gateway may still let us in.
+    away: bool,
+    error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for NotMade {
+    fn from(error: anyhow::Error) -> Self {
+        Self { away: false, error }
+    }
+}
+
+impl Ways {
+    fn profile(&self) -> anyhow::Result<Profile> {
+        self.home.load()?.ok_or_else(|| said("you are not signed in", "sign in with `halligan login`"))
+    }
+
+    /// By a password that the server makes.
+    async fn by_password(&self) -> Result<Made, NotMade> {
+        let mut profile = self.profile()?;
+        let token = profile
+            .token
+            .clone()
+            .ok_or_else(|| said("you are not signed in", "sign in with `halligan login`"))?;
+        let client = profile.client()?.with_token(token);
+        let asked = tokio::time::timeout(ANSWERED_WITHIN, client.connect_password(&self.entitlement)).await;
+        let context = format!("failed to open {}", self.entitlement);
+        let made: ConnectPassword = match asked {
+            Ok(Ok(made)) => made,
+            Ok(Err(error)) => {
+                let away = is_away(&error);
+                return Err(NotMade { away, error: anyhow::Error::new(error).context(context) });
+            }
+            Err(_) => {
+                let error =
+                    anyhow::anyhow!("{} does not answer", printable(&profile.server)).context(context);
+                return Err(NotMade { away: true, error });
+            }
+        };
+        // Both for the hour when the server is away. Where the gateways are is known from the last time too.
+        let kept = async {
+            refresh_gateways(&self.home, &mut profile, &client).await?;
+            client_certificate::refresh(&self.home, &mut profile, &client, false).await
+        };
+        match tokio::time::timeout(ANSWERED_WITHIN, kept).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "not everything is at hand for when the server is away")
+            }
+            Err(_) => tracing::debug!("the server does not answer any more"),
+        }
+        let told = |gateway: &KnownGateway| made.gateways.iter().any(|name| name.as_str() == gateway.name);
+        let places = self.places(&profile, told)?;
+        let secret = Secret::new(made.password.to_string());
+        let means = Means::password(&places, secret).map_err(cannot_be_used)?;
+        Ok(Made { means, login: made.login, databases: made.databases })
+    }
+
+    /// By the client certificate at hand, at any gateway that is known. None if there is no certificate.
+    fn by_certificate(&self) -> anyhow::Result<Option<Made>> {
+        let profile = self.profile()?;
+        let at_hand = client_certificate::at_hand(&self.home, &profile, crate::output::now())?;
+        let Some((certificate, key)) = at_hand else { return Ok(None) };
+        let places = self.places(&profile, |_| true)?;
+        let key = Secret::new(key.to_string());
+        let means = Means::certificate(&places, &certificate, &key).map_err(cannot_be_used)?;
+        let login = format!("{}+{}", self.entitlement.role, self.entitlement.system);
+        Ok(Some(Made { means, login, databases: Vec::new() }))
+    }
+
+    fn places(&self, profile: &Profile, leads: impl Fn(&KnownGateway) -> bool) -> anyhow::Result<Vec<Place>> {
+        let known = profile.gateways.iter().filter_map(|gateway| {
+            let at = gateway.listeners.get(POSTGRES)?;
+            let named = |name: &String| gateway.name == *name || at.address == *name;
+            (leads(gateway) && self.gateway.as_ref().is_none_or(named)).then_some(at)
+        });
+        let (mut places, mut wrong) = (Vec::new(), None);
+        for at in known {
+            match certificate_of(at) {
+                Ok(certificate) => places.push(Place { address: at.address.clone(), certificate }),
+                Err(error) => wrong = Some(error),
             }
         }
+        match (places.is_empty(), wrong) {
+            (false, _) => Ok(places),
+            (true, Some(error)) => Err(error),
+            (true, None) => Err(self.no_gateway()),
+        }
+    }
+
+    fn no_gateway(&self) -> anyhow::Error {
+        match &self.gateway {
+            Some(name) => said(
+                format!(
+                    "the gateway {} is not known, or does not lead there for database clients",
+                    printable(name)
+                ),
+                "leave --gateway out, or see `halligan gateways`",
+            ),
+            None => said(
+                "no gateway is known that lets database clients in there",
+                "sign in with `halligan login` while the server is there; if that does not help, ask an administrator to set gateway.postgres_listen",
+            ),
+        }
+    }
+
+    /// Other means for the door: the server may be back, or away.
+    async fn any(self) -> Option<Means> {
+        let made = match self.by_password().await {
+            Ok(made) => Some(made),
+            Err(not) if not.away => self.by_certificate().unwrap_or_else(|error| {
+                tracing::debug!(%error, "no certificate to go on with");
+                None
+            }),
+            Err(not) => {
+                tracing::debug!(error = %not.error, "no new password");
+                None
+            }
+        };
+        made.map(|made| made.means)
     }
 }
 
-async fn open(desk: &Desk, entitlement: &EntitlementName, wanted: Option<&str>) -> anyhow::Result<Opened> {
-    let client = desk.client()?;
-    let made = match client.connect_password(entitlement).await {
+/// Nobody has said no: there is no server, or it is sick, or somebody else answers in its place.
+fn is_away(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Answer { .. })
+        || error.status().is_some_and(|status| status >= 500)
+        || error.code() == Some("blocked")
+}
+
+fn cannot_be_used(why: String) -> anyhow::Error {
+    said(why, "ask an administrator")
+}
+
+async fn open(
+    desk: &Desk,
+    entitlement: EntitlementName,
+    gateway: Option<String>,
+    wanted: Option<&str>,
+) -> anyhow::Result<Opened> {
+    // Says so if nobody has signed in here.
+    desk.client()?;
+    let ways = Ways { home: desk.home.clone(), entitlement, gateway };
+    let what = format!("asking the server for a way to {}", ways.entitlement);
+    let made = match desk.waiting(&what, ways.by_password()).await {
         Ok(made) => made,
-        Err(error) => {
-            let away = matches!(error, ClientError::Unreachable { .. }) || error.code() == Some("blocked");
-            let error = anyhow::Error::new(error).context(format!("failed to open {entitlement}"));
-            return if away { by_certificate(desk, entitlement, wanted, error).await } else { Err(error) };
+        Err(not) if not.away => {
+            let Some(made) = ways.by_certificate()? else { return Err(not.error) };
+            failure::print(&not.error);
+            eprintln!("going on with the client certificate at hand");
+            made
         }
+        Err(not) => return Err(not.error),
     };
-    // For the hour when the server is away.
-    let mut profile = desk.profile()?;
-    if let Err(error) = client_certificate::refresh(&desk.home, &mut profile, &client, false).await {
-        tracing::debug!(%error, "no client certificate");
-    }
+    let Made { means, login, databases } = made;
     let database = match wanted {
-        Some(wanted) if made.databases.iter().any(|name| name == wanted) => wanted.to_owned(),
-        Some(wanted) => {
+        Some(wanted) if !databases.is_empty() && !databases.iter().any(|name| name == wanted) => {
             return Err(said(
-                format!("{entitlement} does not open the database {}", printable(wanted)),
-                format!("choose one of: {}", made.databases.join(", ")),
+                format!("{} does not open the database {}", ways.entitlement, printable(wanted)),
+                format!("choose one of: {}", databases.join(", ")),
             ));
         }
-        None => made.databases.first().cloned().unwrap_or_default(),
+        Some(wanted) => wanted.to_owned(),
+        None => databases.first().cloned().unwrap_or_default(),
     };
-    let gateways = client.gateways().await.context("failed to ask where the gateways are")?;
-    let at = gateways
-        .into_iter()
-        .filter(|gateway| made.gateways.contains(&gateway.name))
-        .find_map(|mut gateway| gateway.listeners.remove(POSTGRES))
-        .ok_or_else(no_gateway)?;
-    let certificate = certificate_of(&at)?;
-    let secret = Secret::new(made.password.to_string());
-    let door = Door::new(&at.address, &certificate, made.login.clone(), database.clone(), secret);
-    listen(door, made.login.clone(), database, Some(client))
-}
-
-/// The server cannot make a password. `error` says why, if there is no other way.
-async fn by_certificate(
-    desk: &Desk,
-    entitlement: &EntitlementName,
-    database: Option<&str>,
-    error: anyhow::Error,
-) -> anyhow::Result<Opened> {
-    let profile = desk.profile()?;
-    let Some((certificate, key)) = client_certificate::at_hand(&desk.home, &profile, crate::output::now())?
-    else {
-        return Err(error);
-    };
-    failure::print(&error);
-    eprintln!("going on with the client certificate at hand");
-    let mut reachable = None;
-    for at in profile.gateways.iter().filter_map(|gateway| gateway.listeners.get(POSTGRES)) {
-        let dialled = tokio::net::TcpStream::connect(&at.address);
-        if tokio::time::timeout(REACHED_WITHIN, dialled).await.is_ok_and(|dialled| dialled.is_ok()) {
-            reachable = Some(at);
-            break;
-        }
-    }
-    let at = reachable.ok_or_else(no_gateway)?;
-    let login = format!("{}+{}", entitlement.role, entitlement.system);
-    let database = database.unwrap_or_default().to_owned();
-    let own = (certificate.as_str(), &Secret::new(key.to_string()));
-    let door = Door::by_certificate(&at.address, &certificate_of(at)?, login.clone(), database.clone(), own);
-    listen(door, login, database, None)
-}
-
-fn no_gateway() -> anyhow::Error {
-    said(
-        "failed to find a gateway that lets database clients in",
-        "ask an administrator to set gateway.postgres_listen",
-    )
+    let renewal: Renewal = Box::new(move || Box::pin(ways.clone().any()));
+    let door = Arc::new(Door::new(login.clone(), database.clone(), means, renewal));
+    let folder = private_folder()?;
+    let socket = folder.path().join(SOCKET);
+    let listener =
+        UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
+    let serving = tokio::spawn(Arc::clone(&door).serve(listener));
+    Ok(Opened { folder, database, login, door, serving })
 }
 
 /// The certificate that a gateway shows, PEM.
@@ -214,21 +357,6 @@ fn certificate_of(at: &Listener) -> anyhow::Result<String> {
         })
 }
 
-fn listen(
-    door: Result<Door, String>,
-    login: String,
-    database: String,
-    passwords: Option<Client>,
-) -> anyhow::Result<Opened> {
-    let door = Arc::new(door.map_err(|why| said(why, "ask an administrator"))?);
-    let folder = private_folder()?;
-    let socket = folder.path().join(SOCKET);
-    let listener =
-        UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
-    let serving = tokio::spawn(Arc::clone(&door).serve(listener));
-    Ok(Opened { folder, database, login, door, passwords, serving })
-}
-
 /// Only its owner can enter it. It is removed at the end.
 fn private_folder() -> anyhow::Result<tempfile::TempDir> {
     let mut made = tempfile::Builder::new();
@@ -238,15 +366,12 @@ fn private_folder() -> anyhow::Result<tempfile::TempDir> {
     folder.context("failed to make a private folder")
 }
 
-/// Makes passwords for later connections, for as long as somebody waits beside it.
-async fn renew(opened: &Opened, entitlement: &EntitlementName) -> Infallible {
-    let Some(client) = &opened.passwords else { return std::future::pending().await };
+/// Sees to it that later connections find a way in, for as long as somebody waits beside it.
+async fn renew(opened: &Opened) -> Infallible {
+    let mut pause = RENEW_EVERY;
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        match client.connect_password(entitlement).await {
-            Ok(made) => opened.door.renew(Secret::new(made.password.to_string())),
-            // Open connections end by themselves; new ones are refused by the gateway.
-            Err(error) => tracing::debug!(%error, "no new password"),
-        }
+        tokio::time::sleep(pause).await;
+        // Open connections go on whatever comes of it; a new one asks for itself.
+        pause = if opened.door.renew().await { RENEW_EVERY } else { RENEW_AGAIN };
     }
 }

@@ -208,27 +208,28 @@ pub async fn refresh_ssh(
         home.write(&home.certificate(), format!("{}\n", given.certificate.trim()).as_bytes())?;
         profile.certificate = Some(CertificateTimes { made_at: now, valid_until: given.valid_until });
     }
-    match client.gateways().await {
-        Ok(gateways) => {
-            profile.gateways.retain(|gateway| gateway.pinned);
-            let told = gateways.into_iter().map(|gateway| KnownGateway {
-                name: gateway.name.to_string(),
-                site: Some(gateway.site.to_string()),
-                listeners: gateway.listeners,
-                pinned: false,
-            });
-            let address = |gateway: &KnownGateway| gateway.ssh().map(|known| known.address.clone());
-            let pinned: Vec<String> = profile.gateways.iter().filter_map(address).collect();
-            profile.gateways.extend(told.map(|mut gateway| {
-                // What a person pinned goes before the server's word.
-                if address(&gateway).is_some_and(|address| pinned.contains(&address)) {
-                    gateway.listeners.remove("ssh");
-                }
-                gateway
-            }));
+    refresh_gateways(home, profile, client).await
+}
+
+/// Asks where the gateways are, and keeps it for when nobody can be asked.
+pub async fn refresh_gateways(home: &Home, profile: &mut Profile, client: &Client) -> anyhow::Result<()> {
+    let gateways = client.gateways().await.context("failed to ask for the gateways")?;
+    profile.gateways.retain(|gateway| gateway.pinned);
+    let told = gateways.into_iter().map(|gateway| KnownGateway {
+        name: gateway.name.to_string(),
+        site: Some(gateway.site.to_string()),
+        listeners: gateway.listeners,
+        pinned: false,
+    });
+    let address = |gateway: &KnownGateway| gateway.ssh().map(|known| known.address.clone());
+    let pinned: Vec<String> = profile.gateways.iter().filter_map(address).collect();
+    profile.gateways.extend(told.map(|mut gateway| {
+        // What a person pinned goes before the server's word.
+        if address(&gateway).is_some_and(|address| pinned.contains(&address)) {
+            gateway.listeners.remove("ssh");
         }
-        Err(error) => return Err(anyhow::Error::new(error).context("failed to ask for the gateways")),
-    }
+        gateway
+    }));
     super::ssh::write_known_hosts(home, profile)?;
     home.save(profile)
 }

@@ -20,8 +20,8 @@ use crate::config::{Config, address_of};
 
 /// The protocol under which people's machines are told of it.
 pub const POSTGRES: &str = "postgres";
-/// A certificate is told as it is only as long as it is no longer than this, in base64.
-const MOST_BYTES: usize = 2000;
+/// A certificate is told as it is only as long as it is no longer than this, in base64: control takes no more.
+const MOST_BYTES: usize = 8000;
 
 /// Takes the address, and tells where it is. Nothing if the configuration names none.
 pub async fn bind(
@@ -59,6 +59,13 @@ pub async fn bind(
 /// The certificate in one line, for machines that pin it.
 fn pinned(pem: &str) -> Vec<String> {
     let first = CertificateDer::from_pem_slice(pem.as_bytes()).ok();
-    let line = first.map(|der| STANDARD.encode(&der)).filter(|text| text.len() <= MOST_BYTES);
-    line.map(|text| format!("certificate {text}")).into_iter().collect()
+    let line = first.map(|der| STANDARD.encode(&der)).unwrap_or_default();
+    if line.is_empty() || line.len() > MOST_BYTES {
+        tracing::warn!(
+            bytes = line.len(),
+            "the certificate for PostgreSQL clients is too long to be told: `halligan psql` and `halligan connect` do not come in here"
+        );
+        return Vec::new();
+    }
+    vec![format!("certificate {line}")]
 }

@@ -111,8 +111,9 @@ impl LoginKey {
     }
 }
 
-/// Clients are asked for a certificate, and need none. Here it is only seen to that whoever shows one holds its key: whose
-/// it is, and whether it is good, is the gateway's to say, by the roster of that moment and with a sentence.
+/// Clients are asked for a certificate, and need none. Here it is only seen to that whoever shows one of the login authority's
+/// holds its key: whose it is, and whether it is good, is the gateway's to say, by the roster of that moment and with a
+/// sentence. What else is shown (as old a form as X.509 version 1) counts as nothing, and stops nobody who has a password.
 #[derive(Debug)]
 struct Asked {
     provider: Arc<CryptoProvider>,
@@ -149,6 +150,9 @@ impl ClientCertVerifier for Asked {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if !of_login_authority(certificate) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signed, algorithms)
     }
@@ -159,6 +163,9 @@ impl ClientCertVerifier for Asked {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if !of_login_authority(certificate) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signed, algorithms)
     }

@@ -1,20 +1,28 @@
 //! The person's end of the way: a Unix socket in a private folder, behind which any tool finds the database without a
-//! password. The door logs in at the gateway for each connection, bound to the gateway's own certificate, and then passes
+//! password. The door logs in at a gateway for each connection, bound to the gateway's own certificate, and then passes
 //! bytes. The connect password is in this process' memory only.
+//!
+//! A door is left open for hours: gateways go, control goes and comes back, passwords end, addresses change. So it knows all
+//! gateways that may lead there and tries one after the other, the one of last time first; and where none lets it in, it asks
+//! once for other means before it says so.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use halligan_session::Secret;
+use halligan_session::control_plane::BoxFuture;
 use halligan_session::scram::{ScramKeys, ScramSalt, client_key_of_password};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::certificate::{client_config, client_config_with, end_point_hash};
 use crate::codec::{
@@ -24,113 +32,234 @@ use crate::scram::{self, ClientFirst, ClientKeys, ScramError};
 use crate::socket::{Leg, Socket};
 use crate::upstream::{Unreachable, Way, next};
 
-/// A tool says what it wants within this time, and the gateway lets it in or not.
+/// A tool says what it wants within this time.
+const ASKED_WITHIN: Duration = Duration::from_secs(30);
+/// A gateway that is not reached in this time is away.
+const REACHED_WITHIN: Duration = Duration::from_secs(5);
+/// It lets a connection in or not: its server is dialled for it, and perhaps a user made there.
 const LOGIN_WITHIN: Duration = Duration::from_secs(30);
+/// Other means are asked for at most so often.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// After an error of the socket.
+const PAUSE: Duration = Duration::from_millis(100);
 /// What a gateway of ours asks for; another number is another server's wish to keep us busy.
 const ITERATIONS: u32 = halligan_session::scram::ITERATIONS;
 
-/// Where a door leads, and as whom.
-pub struct Door {
-    way: Way,
-    /// `role+system`.
-    login: String,
-    /// Which database a tool gets that names none.
-    database: String,
+/// A gateway, and how it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `host:port`.
+    pub address: String,
+    /// The very certificate that it must show, PEM.
+    pub certificate: String,
+}
+
+/// Where a door leads, and by what it logs in there.
+pub struct Means {
+    /// One at least.
+    ways: Vec<Way>,
+    /// Which of them let the last connection in.
+    last: AtomicUsize,
     proof: Proof,
 }
 
-/// By what a door logs in.
 enum Proof {
-    Password(RwLock<Secret>),
+    Password(Secret),
     /// In the handshake already.
     Certificate,
 }
 
-impl Door {
-    /// A door to a gateway. `address` is `host:port`, `certificate` the PEM of the very certificate that it must show.
+impl Means {
+    /// By a connect password, at any of these gateways.
     ///
     /// # Errors
-    /// When address or certificate cannot be used, in words.
-    pub fn new(
-        address: &str,
-        certificate: &str,
-        login: String,
-        database: String,
-        password: Secret,
-    ) -> Result<Self, String> {
-        let tls =
-            client_config(certificate).map_err(|_| "the gateway's certificate cannot be read".to_owned())?;
-        let way = way(address, tls)?;
-        Ok(Self { way, login, database, proof: Proof::Password(RwLock::new(password)) })
+    /// When none of them can be used, in words.
+    pub fn password(places: &[Place], password: Secret) -> Result<Self, String> {
+        let tls = |place: &Place| {
+            client_config(&place.certificate)
+                .map_err(|_| format!("the certificate of the gateway at {} cannot be read", place.address))
+        };
+        Self::new(places, tls, Proof::Password(password))
     }
 
-    /// The same, by a client certificate (`own`: PEM, and its key, PEM) in place of a password: control need not be there.
+    /// By a client certificate (PEM, and its key, PEM) in place of a password: control need not be there.
     ///
     /// # Errors
-    /// When address, certificate or key cannot be used, in words.
-    pub fn by_certificate(
-        address: &str,
-        certificate: &str,
-        login: String,
-        database: String,
-        own: (&str, &Secret),
-    ) -> Result<Self, String> {
-        let tls = client_config_with(certificate, Some((own.0, own.1.expose())))?;
-        Ok(Self { way: way(address, tls)?, login, database, proof: Proof::Certificate })
+    /// When no gateway, or certificate or key cannot be used, in words.
+    pub fn certificate(places: &[Place], certificate: &str, key: &Secret) -> Result<Self, String> {
+        let tls = |place: &Place| client_config_with(&place.certificate, Some((certificate, key.expose())));
+        Self::new(places, tls, Proof::Certificate)
     }
 
-    /// Logs in with another password from now on: each is good for new connections for minutes only.
-    pub fn renew(&self, password: Secret) {
-        if let Proof::Password(held) = &self.proof {
-            *held.write().unwrap_or_else(PoisonError::into_inner) = password;
+    fn new(
+        places: &[Place],
+        tls: impl Fn(&Place) -> Result<ClientConfig, String>,
+        proof: Proof,
+    ) -> Result<Self, String> {
+        let all = places.iter().map(|place| way(&place.address, tls(place)?));
+        let (mut ways, mut wrong) = (Vec::new(), "no gateway is known".to_owned());
+        for one in all {
+            match one {
+                Ok(way) => ways.push(way),
+                Err(why) => wrong = why,
+            }
         }
+        if ways.is_empty() { Err(wrong) } else { Ok(Self { ways, last: AtomicUsize::new(0), proof }) }
     }
 
-    /// Lets tools of the same user in until the listener fails. Each connection is one session at the gateway.
-    ///
-    /// # Errors
-    /// When no connection can be accepted any more.
-    pub async fn serve(self: Arc<Self>, listener: UnixListener) -> io::Result<()> {
+    /// The gateway of last time first, then the others.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &Way)> {
+        let (before, from) = self.ways.split_at(self.last.load(Ordering::Relaxed).min(self.ways.len()));
+        let places = (before.len()..self.ways.len()).chain(0..before.len());
+        places.zip(from.iter().chain(before))
+    }
+}
+
+/// Gives other means, where those at hand let nobody in any more; none if there are none.
+pub type Renewal = Box<dyn Fn() -> BoxFuture<'static, Option<Means>> + Send + Sync>;
+
+/// A door for one entitlement.
+pub struct Door {
+    /// `role+system`.
+    login: String,
+    /// Which database a tool gets that names none.
+    database: String,
+    means: RwLock<Arc<Means>>,
+    renewal: Renewal,
+    /// When other means were asked for; one at a time does.
+    asked: Mutex<Option<Instant>>,
+}
+
+/// Why a connection was not let in.
+enum Shut {
+    /// A gateway could not be reached, or did not answer as one.
+    Away { address: String, why: Unreachable },
+    /// It said no: its own words, as they came.
+    Refused { code: String, raw: BytesMut },
+}
+
+impl Door {
+    /// A door that logs in as `login` (`role+system`), to `database` where a tool names none (empty: the first that the
+    /// entitlement has).
+    pub fn new(login: String, database: String, means: Means, renewal: Renewal) -> Self {
+        Self { login, database, means: RwLock::new(Arc::new(means)), renewal, asked: Mutex::default() }
+    }
+
+    /// Asks for other means at once, before those at hand end. False if there are none.
+    pub async fn renew(&self) -> bool {
+        let _one = self.asked.lock().await;
+        self.ask().await.is_some()
+    }
+
+    async fn ask(&self) -> Option<Arc<Means>> {
+        let fresh = Arc::new((self.renewal)().await?);
+        *self.means.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        Some(fresh)
+    }
+
+    fn means(&self) -> Arc<Means> {
+        Arc::clone(&self.means.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets tools of the same user in, until dropped. Each connection is one session at the gateway.
+    pub async fn serve(self: Arc<Self>, listener: UnixListener) {
         let me = rustix::process::getuid().as_raw();
         loop {
-            let (stream, _) = listener.accept().await?;
-            // The folder keeps others out; this keeps them out where the folder's rights were changed.
-            if stream.peer_cred()?.uid() != me {
-                continue;
-            }
-            let door = Arc::clone(&self);
-            tokio::spawn(async move {
-                if let Err(error) = door.pass(stream).await {
-                    tracing::debug!(%error, "a connection through the door ended");
-                }
+            let accepted = listener.accept().await.and_then(|(stream, _)| {
+                let peer = stream.peer_cred()?;
+                Ok((stream, peer.uid()))
             });
+            match accepted {
+                // The folder keeps others out; this keeps them out where the folder's rights were changed.
+                Ok((_, other)) if other != me => {}
+                Ok((stream, _)) => {
+                    let door = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        if let Err(error) = door.pass(stream).await {
+                            tracing::debug!(%error, "a connection through the door ended");
+                        }
+                    });
+                }
+                // Too many files are open, say: what is open goes on.
+                Err(error) => {
+                    tracing::debug!(%error, "no connection accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
     }
 
     async fn pass(&self, stream: UnixStream) -> Result<(), Unreachable> {
         let mut tool = Leg::Plain(Socket::unix(stream));
         let mut read = BytesMut::new();
-        let begun = async {
-            let Some(startup) = self.asked(&mut tool, &mut read).await? else { return Ok(None) };
-            match self.login(&startup, &mut tool).await {
-                Ok(gateway) => Ok(Some(gateway)),
-                Err(error) => {
-                    let mut out = BytesMut::new();
-                    // What the gateway said itself was passed on already.
-                    if !matches!(error, Unreachable::Refused(_)) {
-                        Writer(&mut out).error(Severity::Fatal, "08006", &error.to_string(), None);
-                        tool.send(&mut out).await?;
-                    }
-                    Err(error)
-                }
+        let asked = timeout(ASKED_WITHIN, self.asked(&mut tool, &mut read)).await;
+        let Some(startup) = asked.map_err(|_| Unreachable::Late)?? else { return Ok(()) };
+        let (mut gateway, mut told) = match self.enter(&startup).await {
+            Ok(entered) => entered,
+            Err(shut) => {
+                tool.send(&mut shut.in_words()).await?;
+                return Ok(());
             }
         };
-        let begun = tokio::time::timeout(LOGIN_WITHIN, begun).await.map_err(|_| Unreachable::Late)??;
-        let Some((mut gateway, mut ahead)) = begun else { return Ok(()) };
-        tool.send(&mut ahead).await?;
+        tool.send(&mut told).await?;
         gateway.send(&mut read).await?;
         tokio::io::copy_bidirectional(&mut tool, &mut gateway).await?;
         Ok(())
+    }
+
+    /// A connection to a gateway that let it in, and what the tool is to be told first.
+    async fn enter(&self, startup: &Startup) -> Result<(Leg, BytesMut), Shut> {
+        let means = self.means();
+        let shut = match self.try_each(&means, startup).await {
+            Err(shut) if shut.may_open_otherwise() => shut,
+            other => return other,
+        };
+        match self.other_than(&means).await {
+            Some(fresh) => self.try_each(&fresh, startup).await,
+            None => Err(shut),
+        }
+    }
+
+    async fn other_than(&self, refused: &Arc<Means>) -> Option<Arc<Means>> {
+        let mut asked = self.asked.lock().await;
+        let now = self.means();
+        if !Arc::ptr_eq(&now, refused) {
+            return Some(now);
+        }
+        if asked.is_some_and(|at| at.elapsed() < ASK_AGAIN_AFTER) {
+            return None;
+        }
+        *asked = Some(Instant::now());
+        self.ask().await
+    }
+
+    async fn try_each(&self, means: &Means, startup: &Startup) -> Result<(Leg, BytesMut), Shut> {
+        let mut refused = None;
+        for (place, way) in means.in_turn() {
+            let away = |why| Shut::Away { address: way.address().to_owned(), why };
+            let opened = timeout(REACHED_WITHIN, way.open()).await.unwrap_or(Err(Unreachable::Late));
+            let shut = match opened {
+                Ok(gateway) => {
+                    let login = timeout(LOGIN_WITHIN, self.login(gateway, &means.proof, startup)).await;
+                    match login.unwrap_or(Err(Unreachable::Late)) {
+                        Ok(Login::In(gateway, told)) => {
+                            means.last.store(place, Ordering::Relaxed);
+                            return Ok((gateway, told));
+                        }
+                        Ok(Login::Refused { code, raw }) => Shut::Refused { code, raw },
+                        Err(why) => away(why),
+                    }
+                }
+                Err(why) => away(why),
+            };
+            match shut {
+                // Of another site, or without word of the grant: another may know better.
+                Shut::Refused { ref code, .. } if code == NO_ACCESS => refused = Some(shut),
+                Shut::Refused { .. } => return Err(shut),
+                Shut::Away { .. } => refused = refused.or(Some(shut)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Shut::Away { address: String::new(), why: Unreachable::Late }))
     }
 
     /// What the tool wants. None if it wanted a statement of another connection cancelled, which is done.
@@ -141,7 +270,9 @@ impl Door {
                 // Nothing is encrypted inside one machine.
                 Some(First::SslRequest | First::GssencRequest) => tool.write_all(b"N").await?,
                 Some(First::Cancel { process, key }) => {
-                    let mut gateway = self.way.open().await?;
+                    let means = self.means();
+                    let Some((_, way)) = means.in_turn().next() else { return Ok(None) };
+                    let mut gateway = way.open().await?;
                     let mut out = BytesMut::new();
                     Writer(&mut out).cancel_request(process, &key);
                     gateway.send(&mut out).await?;
@@ -156,21 +287,25 @@ impl Door {
         }
     }
 
-    /// Opens a connection to the gateway. With it comes what the tool is to be told first.
-    async fn login(&self, startup: &Startup, tool: &mut Leg) -> Result<(Leg, BytesMut), Unreachable> {
-        let mut gateway = self.way.open().await?;
+    /// Logs in. What a gateway says in place of letting it in is no error here.
+    async fn login(&self, mut gateway: Leg, proof: &Proof, startup: &Startup) -> Result<Login, Unreachable> {
         let Leg::Tls(stream) = &gateway else { return Err(Unreachable::NoTls) };
         let certificates = stream.get_ref().1.peer_certificates();
         let binding = certificates.and_then(<[_]>::first).and_then(|first| end_point_hash(first));
         let mut all = vec![("user", self.login.as_str())];
-        if startup.parameter("database").is_none_or(Bytes::is_empty) && !self.database.is_empty() {
+        // libpq names the user where nobody names a database.
+        let user = startup.parameter("user");
+        let named = startup.parameter("database").filter(|database| {
+            !database.is_empty() && Some(*database) != user && **database != *self.login.as_bytes()
+        });
+        if named.is_none() && !self.database.is_empty() {
             all.push(("database", &self.database));
         }
         for (name, value) in &startup.parameters {
             let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
                 continue;
             };
-            if name != "user" && !(name == "database" && value.is_empty()) {
+            if name != "user" && !(name == "database" && named.is_none()) {
                 all.push((name, value));
             }
         }
@@ -181,19 +316,23 @@ impl Door {
         let mut told = BytesMut::new();
         let (mut first, mut sent) = (None, None);
         // Whom a certificate was shown to is known by its own.
-        let mut proved = matches!(self.proof, Proof::Certificate);
+        let (mut proved, mut known) = (matches!(proof, Proof::Certificate), false);
         loop {
             let (message, raw) = next(&mut gateway, &mut scanner, &mut read).await?;
             let request = match message {
-                FromServerMessage::Authentication(request) => request,
+                FromServerMessage::Authentication(request) if !known => request,
                 FromServerMessage::Error(said) => {
                     told.extend_from_slice(&raw);
-                    tool.send(&mut told).await?;
-                    return Err(Unreachable::Refused(said));
+                    return Ok(Login::Refused { code: said.code, raw: told });
                 }
-                // Notices, and what the gateway knows of newer versions of the protocol.
+                // Notices, and what the gateway knows of newer versions of the protocol. Once it knows us, what comes first
+                // says whether it lets us in: it may know us and have no grant of ours.
                 _ => {
                     told.extend_from_slice(&raw);
+                    if known && !matches!(message, FromServerMessage::Notice(_)) {
+                        told.extend_from_slice(&read);
+                        return Ok(Login::In(gateway, told));
+                    }
                     continue;
                 }
             };
@@ -201,8 +340,10 @@ impl Door {
                 Authentication::Sasl { mechanisms } if first.is_none() && sent.is_none() => {
                     let mut random = [0; 18];
                     getrandom::fill(&mut random).map_err(io::Error::other)?;
+                    // Bound wherever that can be done; not for Ed25519, for which nobody has said how.
+                    let must = binding.is_some();
                     let begun =
-                        ClientFirst::new(&mechanisms, binding.as_deref(), true, &scram::nonce(&random))?;
+                        ClientFirst::new(&mechanisms, binding.as_deref(), must, &scram::nonce(&random))?;
                     Writer(&mut out).sasl_initial_response(begun.mechanism, &begun.message);
                     first = Some(begun);
                 }
@@ -210,12 +351,11 @@ impl Door {
                     let begun =
                         first.take().ok_or(Unreachable::Method("to go on with what has not begun"))?;
                     let salt = salt_of(&data)?;
-                    let Proof::Password(held) = &self.proof else {
+                    let Proof::Password(password) = proof else {
                         return Err(Unreachable::Method("a password, for it does not know our certificate"));
                     };
-                    let password = held.read().unwrap_or_else(PoisonError::into_inner).clone();
-                    let client_key = client_key_of_password(&password, &salt);
-                    let keys = ScramKeys::from_password(&password, &salt);
+                    let client_key = client_key_of_password(password, &salt);
+                    let keys = ScramKeys::from_password(password, &salt);
                     let keys = ClientKeys { client_key: client_key.expose(), server_key: &keys.server_key };
                     let proof = begun.prove(&data, keys)?;
                     Writer(&mut out).sasl_response(&proof.message);
@@ -227,13 +367,48 @@ impl Door {
                 }
                 Authentication::Ok if proved => {
                     told.extend_from_slice(&raw);
-                    told.extend_from_slice(&read);
-                    return Ok((gateway, told));
+                    known = true;
                 }
                 _ => return Err(Unreachable::Method("another way to log in")),
             }
             if !out.is_empty() {
                 gateway.send(&mut out).await?;
+            }
+        }
+    }
+}
+
+/// What a gateway made of a login.
+enum Login {
+    /// With what the tool is to be told first.
+    In(Leg, BytesMut),
+    /// Its error, and what it said before.
+    Refused { code: String, raw: BytesMut },
+}
+
+/// SQLSTATE of a gateway that knows us and has no grant of ours in force, and of a password that is not good (any more).
+const NO_ACCESS: &str = "28000";
+const WRONG_PASSWORD: &str = "28P01";
+
+impl Shut {
+    /// With another password, or at other gateways.
+    fn may_open_otherwise(&self) -> bool {
+        match self {
+            Self::Away { .. } => true,
+            Self::Refused { code, .. } => [NO_ACCESS, WRONG_PASSWORD].contains(&code.as_str()),
+        }
+    }
+
+    /// As the tool is told.
+    fn in_words(self) -> BytesMut {
+        match self {
+            Self::Refused { raw, .. } => raw,
+            Self::Away { address, why } => {
+                let mut out = BytesMut::new();
+                let say = format!("Halligan: {}", why.of(&format!("the gateway at {address}")));
+                let hint = "This is about the way to the database, not the database. `halligan doctor` looks at every part of it.";
+                Writer(&mut out).error(Severity::Fatal, "08006", &say, Some(hint));
+                out
             }
         }
     }

@@ -38,5 +38,5 @@ mod upstream;
 mod workers;
 
 pub use certificate::CertificateError;
-pub use door::Door;
+pub use door::{Door, Means, Place, Renewal};
 pub use listener::{ListenError, PostgresConfig, PostgresListener};

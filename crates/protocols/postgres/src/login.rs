@@ -60,7 +60,7 @@ impl Asking<'_> {
                     Severity::Fatal,
                     "28P01",
                     &format!("password authentication failed for user \"{shown}\""),
-                    Some("`halligan connect` prints the login name and a connect password for ten minutes."),
+                    Some("`halligan password` prints the login name and a connect password for ten minutes."),
                 );
                 let _gone = self.leg.send(out).await;
                 Err(NotIn)

@@ -13,8 +13,6 @@ use tokio_rustls::TlsStream;
 
 /// One read of the socket. TLS reads four KiB at a time, so it is given what one system call brought.
 const READ: usize = 64 * 1024;
-/// How long a peer that says nothing at all may be gone before its socket ends.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
@@ -35,7 +33,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Sets it up for small packets, and so that a dead peer is noticed.
+    /// Sets it up for small packets, and so that a dead peer is noticed after a minute of silence. One that lives and does not
+    /// read is waited for: no user timeout, which Linux counts for such a one too.
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         use rustix::net::sockopt;
         stream.set_nodelay(true)?;
@@ -43,7 +42,6 @@ impl Socket {
         sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30))?;
         sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(10))?;
         sockopt::set_tcp_keepcnt(&stream, 3)?;
-        sockopt::set_tcp_user_timeout(&stream, u32::try_from(DEAD_AFTER.as_millis()).unwrap_or(60_000))?;
         Ok(Self { inner: Inner::Tcp(stream), ahead: Bytes::new() })
     }
 

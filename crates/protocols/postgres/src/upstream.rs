@@ -28,15 +28,15 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// A cancel request's whole way.
 const CANCEL_WITHIN: Duration = Duration::from_secs(3);
 /// What the server is asked to do by itself, should this gateway die: look for us while a statement runs, and on an idle
-/// connection. (Milliseconds; seconds; seconds; count; milliseconds.)
+/// connection. (Milliseconds; seconds; seconds; count.) Not `tcp_user_timeout`: to Linux a reader who takes a minute's rest is
+/// as good as dead by that.
 const WATCH_US: &[(&str, &str)] = &[
     ("client_connection_check_interval", "2000"),
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "30000"),
 ];
-/// Servers before 14 and 12 do not know the first and the last of [`WATCH_US`], and say so with this code.
+/// Servers before 14 do not know the first of [`WATCH_US`], and say so with this code.
 const UNKNOWN_SETTING: &str = "42704";
 /// Bytes that the server may say before it is ready.
 const MOST_GREETING: usize = 256 * 1024;
@@ -44,26 +44,39 @@ const MOST_GREETING: usize = 256 * 1024;
 /// Why the target could not be opened. The text is for the person.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
-    #[error("the database server cannot be reached: {0}")]
     Network(#[from] std::io::Error),
-    #[error("the database server did not answer in time")]
     Late,
-    #[error("{0}")]
     Settings(String),
-    #[error("the database server speaks no TLS, and nothing is sent to it without")]
     NoTls,
-    #[error("the database server's certificate or TLS was not accepted: {0}")]
     Tls(std::io::Error),
-    #[error("{0}")]
     Credential(String),
-    #[error("the database server's answer cannot be used: {0}")]
     Protocol(#[from] CodecError),
-    #[error("the database server did not prove who it is: {0}")]
     Scram(#[from] ScramError),
-    #[error("the database server wants {0}, which is not done here")]
     Method(&'static str),
-    #[error("{}", .0.message)]
     Refused(ServerMessage),
+}
+
+impl Unreachable {
+    /// In words, about whom it was.
+    pub(crate) fn of(&self, who: &str) -> String {
+        match self {
+            Self::Network(why) => format!("{who} cannot be reached: {why}"),
+            Self::Late => format!("{who} did not answer in time"),
+            Self::NoTls => format!("{who} speaks no TLS, and nothing is sent to it without"),
+            Self::Tls(why) => format!("the certificate or TLS of {who} was not accepted: {why}"),
+            Self::Protocol(why) => format!("the answer of {who} cannot be used: {why}"),
+            Self::Scram(why) => format!("{who} did not prove who it is: {why}"),
+            Self::Method(what) => format!("{who} wants {what}, which is not done here"),
+            Self::Settings(text) | Self::Credential(text) => text.clone(),
+            Self::Refused(said) => said.message.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.of("the database server"))
+    }
 }
 
 /// How the target is reached, also for cancel requests.
@@ -318,6 +331,11 @@ impl Way {
     /// To an address that shows a certificate for this name which these settings accept.
     pub(crate) const fn new(address: String, name: ServerName<'static>, tls: Arc<ClientConfig>) -> Self {
         Self { address, name, tls }
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     fn to(session: &Session) -> Result<Self, Unreachable> {

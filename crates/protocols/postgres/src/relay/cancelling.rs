@@ -88,12 +88,13 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::BytesMut;
+    use halligan_core::catalog::{PostgresCapabilities, StatementRule};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::audit::{AuditConfig, Kept};
-    use crate::codec::Writer;
+    use crate::codec::{FromServerMessage, ServerMessage, Writer};
     use crate::double::Double;
 
     /// A conversation with its two far ends, and who carries what the client says.
@@ -107,6 +108,10 @@ mod tests {
 
     impl Talk {
         fn new() -> Self {
+            Self::with(|_| {})
+        }
+
+        fn with(change: impl FnOnce(&mut PostgresCapabilities)) -> Self {
             let (double, session) = Double::session();
             let config = AuditConfig {
                 channel: 0,
@@ -116,7 +121,8 @@ mod tests {
                 kept: Kept::None,
                 keep_bytes: 0,
             };
-            let made = Conversation::new(session, config, Cancel::nowhere(), 1000, &[]).unwrap();
+            let mut made = Conversation::new(session, config, Cancel::nowhere(), 1000, &[]).unwrap();
+            change(&mut made.may);
             let conversation = Arc::new(made);
             let ((client, mut from), (mut to, server)) = (duplex(1000), duplex(1000));
             let up = Arc::clone(&conversation);
@@ -129,8 +135,18 @@ mod tests {
         async fn say(&mut self, sql: &str) {
             let mut out = BytesMut::new();
             Writer(&mut out).query(sql);
-            self.client.write_all(&out).await.unwrap();
+            self.send(&out).await;
+        }
+
+        async fn send(&mut self, bytes: &[u8]) {
+            self.client.write_all(bytes).await.unwrap();
             others().await;
+        }
+
+        /// The server says something.
+        fn answer(&self, message: &FromServerMessage) {
+            self.conversation.lock().audit.server(message, 0);
+            self.conversation.moved.notify_one();
         }
 
         fn cancel(&self) -> JoinHandle<()> {
@@ -179,6 +195,27 @@ mod tests {
         others().await;
         talk.conversation.finish("over").await;
         cancel.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_is_withdrawn_before_anybody_is_asked_does_not_pass() {
+        let error = ServerMessage { severity: "ERROR".to_owned(), ..ServerMessage::default() };
+        // What was sent before it is done; or it fails, and then this one is judged anew, as one that nobody has seen.
+        for answer in [FromServerMessage::ParseComplete, FromServerMessage::Error(error)] {
+            let mut talk = Talk::with(|may| {
+                may.statements.write = StatementRule::Hold;
+                may.statements.unknown = StatementRule::Allow;
+            });
+            talk.double.disk.send_replace(Some(Ok(())));
+            talk.send(b"P\0\0\0\x16a\0DELETE FROM t\0\0\0B\0\0\0\x0d\0a\0\0\0\0\0\0\0").await;
+            let came = talk.came().await;
+            assert!(came.contains("DELETE FROM t") && !came.contains('B'), "{came:?}");
+            talk.cancel().await.unwrap();
+            assert_eq!(talk.came().await, "");
+            talk.answer(&answer);
+            let came = talk.came().await;
+            assert!(came.contains("halligan_refused_") && !came.contains('B'), "{came:?}");
+        }
     }
 
     #[tokio::test]

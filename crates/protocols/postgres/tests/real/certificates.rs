@@ -228,3 +228,25 @@ async fn a_certificate_without_its_key_ends_the_handshake() {
         }
     }
 }
+
+/// libpq shows what lies in `~/.postgresql`, also as PostgreSQL's own manual has such certificates made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_else_s_certificate_of_version_1_keeps_nobody_out_who_has_a_password() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &[&str]| {
+        let mut openssl = std::process::Command::new("openssl");
+        let output = openssl.args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    openssl(&[
+        "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=dba", "-keyout", "key", "-out", "csr",
+    ]);
+    openssl(&["x509", "-req", "-in", "csr", "-signkey", "key", "-out", "certificate"]);
+    assert!(openssl(&["x509", "-in", "certificate", "-noout", "-text"]).contains("Version: 1 "));
+    let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    let mut psql = showing(&world, &(read("certificate"), read("key")), "SELECT 1");
+    psql.env("PGPASSWORD", PASSWORD);
+    assert_eq!(said(psql).await.as_deref(), Ok("1"));
+}

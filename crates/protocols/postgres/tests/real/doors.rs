@@ -1,13 +1,15 @@
 //! The person's end of the way, and statements that are cancelled through it or through another gateway.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use halligan_protocol_postgres::Door;
 use halligan_protocol_postgres::codec::{Version, Writer};
+use halligan_protocol_postgres::{Door, Means, Place, Renewal};
 use halligan_recording::RecordKind;
 use halligan_session::Secret;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
 use crate::certificates::Authority;
@@ -30,20 +32,12 @@ async fn through_a_door_tools_need_no_password_and_ctrl_c_cancels() {
     let address = format!("localhost:{}", world.port);
     let root = std::fs::read_to_string(world.folder.path().join("root.pem")).unwrap();
     let (certificate, key) = authority.person("ana", false);
-    let by_password =
-        Door::new(&address, &root, LOGIN.to_owned(), "orders".to_owned(), Secret::new(PASSWORD.to_owned()));
-    let own = (certificate.as_str(), &Secret::new(key));
-    let by_certificate = Door::by_certificate(&address, &root, LOGIN.to_owned(), String::new(), own);
-    for (which, door) in [("password", by_password), ("certificate", by_certificate)] {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
-        let serving = tokio::spawn(Arc::new(door.unwrap()).serve(listener));
-        let psql = |sql: &str| {
-            let mut psql = world.psql();
-            psql.env_remove("PGPASSWORD").env_remove("PGSSLMODE").env_remove("PGSSLROOTCERT");
-            psql.env("PGHOST", folder.path()).env("PGPORT", "5432").args(["-w", "-c", sql]);
-            psql
-        };
+    let places = [Place { address, certificate: root }];
+    let by_password = Means::password(&places, Secret::new(PASSWORD.to_owned()));
+    let by_certificate = Means::certificate(&places, &certificate, &Secret::new(key));
+    for (which, means) in [("password", by_password), ("certificate", by_certificate)] {
+        let opened = Opened::new(means.unwrap(), "orders", || None);
+        let psql = |sql: &str| opened.psql(&world, sql);
         let output = finished(psql("SELECT current_database()")).await;
         assert_eq!(text(&output.stdout).trim(), "orders", "{which}: {}", text(&output.stderr));
         let running = psql("SELECT pg_sleep(60)").spawn().unwrap();
@@ -58,7 +52,106 @@ async fn through_a_door_tools_need_no_password_and_ctrl_c_cancels() {
             |record| matches!(record, RecordKind::Note { text } if text.contains("a cancel request from")),
         );
         assert!(noted, "{which}");
-        serving.abort();
+    }
+}
+
+/// A door with its socket, and what it was told when it asked for other means.
+struct Opened {
+    folder: tempfile::TempDir,
+    serving: tokio::task::JoinHandle<()>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Opened {
+    fn new(means: Means, database: &str, other: impl Fn() -> Option<Means> + Send + Sync + 'static) -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let renewal: Renewal = Box::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let made = other();
+            Box::pin(async move { made })
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
+        let door = Door::new(LOGIN.to_owned(), database.to_owned(), means, renewal);
+        let serving = tokio::spawn(Arc::new(door).serve(listener));
+        Self { folder, serving, asked }
+    }
+
+    fn psql(&self, world: &World, sql: &str) -> tokio::process::Command {
+        let mut psql = world.psql();
+        psql.env_remove("PGPASSWORD").env_remove("PGSSLMODE").env_remove("PGSSLROOTCERT");
+        psql.env("PGHOST", self.folder.path()).env("PGPORT", "5432").args(["-w", "-c", sql]);
+        psql
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_that_stays_open_goes_to_another_gateway_and_asks_for_other_means() {
+    let world = World::new().await;
+    let here = format!("localhost:{}", world.port);
+    let certificate = std::fs::read_to_string(world.folder.path().join("root.pem")).unwrap();
+    let place = |address: &str| Place { address: address.to_owned(), certificate: certificate.clone() };
+    let gone = format!("localhost:{}", halligan_testkit::process::free_port().unwrap());
+    let password =
+        |text: &str, places: &[Place]| Means::password(places, Secret::new(text.to_owned())).unwrap();
+
+    // The first gateway is away, the second is not.
+    let opened = Opened::new(password(PASSWORD, &[place(&gone), place(&here)]), "orders", || None);
+    let output = finished(opened.psql(&world, "SELECT 1")).await;
+    assert_eq!(text(&output.stdout).trim(), "1", "{}", text(&output.stderr));
+    assert_eq!(opened.asked.load(Ordering::SeqCst), 0);
+
+    // A password that is over; and one whose gateways are all away.
+    for places in [vec![place(&here)], vec![place(&gone)]] {
+        let good = vec![place(&here)];
+        let fresh = move || Some(Means::password(&good, Secret::new(PASSWORD.to_owned())).unwrap());
+        let opened = Opened::new(password("of-yesterday", &places), "orders", fresh);
+        for _ in 0..2 {
+            let output = finished(opened.psql(&world, "SELECT 1")).await;
+            assert_eq!(text(&output.stdout).trim(), "1", "{}", text(&output.stderr));
+        }
+        assert_eq!(opened.asked.load(Ordering::SeqCst), 1, "once, and then they are at hand");
+    }
+
+    // None: the person is told whose fault it is, once for each connection.
+    let opened = Opened::new(password(PASSWORD, &[place(&gone)]), "orders", || None);
+    let output = finished(opened.psql(&world, "SELECT 1")).await;
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("the gateway at {gone} cannot be reached")), "{said}");
+    assert!(said.contains("halligan doctor"), "{said}");
+    let opened = Opened::new(password("of-yesterday", &[place(&here)]), "orders", || None);
+    let output = finished(opened.psql(&world, "SELECT 1")).await;
+    assert!(text(&output.stderr).contains("password authentication failed"), "{}", text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_that_names_no_database_gets_the_door_s_own() {
+    let world =
+        World::with(Change { target: Box::new(|builder| builder.database("stock")), ..Change::default() })
+            .await;
+    let certificate = std::fs::read_to_string(world.folder.path().join("root.pem")).unwrap();
+    let places = [Place { address: format!("localhost:{}", world.port), certificate }];
+    let means = Means::password(&places, Secret::new(PASSWORD.to_owned())).unwrap();
+    let opened = Opened::new(means, "stock", || None);
+    // libpq names the user then.
+    for (user, database, expected) in [
+        (Some(LOGIN), None, "stock"),
+        (Some("anybody"), None, "stock"),
+        (Some(LOGIN), Some("orders"), "orders"),
+    ] {
+        let mut psql = opened.psql(&world, "SELECT current_database()");
+        psql.env_remove("PGDATABASE").env_remove("PGUSER");
+        psql.args(user.into_iter().flat_map(|user| ["-U", user]));
+        psql.args(database.into_iter().flat_map(|database| ["-d", database]));
+        let output = finished(psql).await;
+        assert_eq!(text(&output.stdout).trim(), expected, "{user:?}: {}", text(&output.stderr));
     }
 }
 
@@ -147,6 +240,8 @@ async fn halligan_psql_goes_in_by_certificate_while_the_server_is_away() {
     let psql = || {
         let mut psql = tokio::process::Command::new(halligan_testkit::process::halligan_bin().unwrap());
         psql.env_clear().env("PATH", "/usr/bin:/bin").env("HALLIGAN_HOME", &home).env("HOME", &home);
+        // Of a profile of somebody who usually goes elsewhere.
+        psql.env("PGHOSTADDR", "127.0.0.9").env("PGSERVICE", "elsewhere");
         psql.args(["psql", "orders-db/work", "--", "-X", "-A", "-t", "-c", "SELECT current_database()"]);
         psql.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
         psql.stderr(std::process::Stdio::piped()).kill_on_drop(true);
@@ -157,6 +252,28 @@ async fn halligan_psql_goes_in_by_certificate_while_the_server_is_away() {
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout).trim(), "orders", "{said}");
     assert!(said.contains("going on with the client certificate at hand"), "{said}");
+    // Nor does it matter what keeps the server from answering: something else answers, or it is sick.
+    for answer in [
+        "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 5\r\nconnection: close\r\n\r\nsorry",
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    ] {
+        let sick = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://localhost:{}", sick.local_addr().unwrap().port());
+        let answering = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = sick.accept().await.unwrap();
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let mut sick: serde_json::Value = serde_json::from_str(&profile(4_000_000_000_000_000)).unwrap();
+        sick["server"] = server.into();
+        write("profile.json", &sick.to_string());
+        let output = finished(psql()).await;
+        assert_eq!(text(&output.stdout).trim(), "orders", "{answer}: {}", text(&output.stderr));
+        answering.abort();
+    }
     // One that has ended is not tried.
     write("profile.json", &profile(2));
     let output = finished(psql()).await;
