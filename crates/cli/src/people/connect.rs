@@ -34,7 +34,7 @@ use crate::server::postgres_listener::POSTGRES;
 const SOCKET: &str = ".s.PGSQL.5432";
 /// A server that does not answer in this time is away: there is another way in.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
-/// The password is made anew well before it dies, and if that fails, soon again.
+/// The password is made anew well before it dies, and if that fails, soon again, and then less often.
 const RENEW_EVERY: Duration = Duration::from_secs(8 * 60);
 const RENEW_AGAIN: Duration = Duration::from_secs(20);
 
@@ -372,6 +372,10 @@ async fn renew(opened: &Opened) -> Infallible {
     loop {
         tokio::time::sleep(pause).await;
         // Open connections go on whatever comes of it; a new one asks for itself.
-        pause = if opened.door.renew().await { RENEW_EVERY } else { RENEW_AGAIN };
+        pause = match opened.door.renew().await {
+            true => RENEW_EVERY,
+            false if pause == RENEW_EVERY => RENEW_AGAIN,
+            false => (pause * 2).min(RENEW_EVERY),
+        };
     }
 }

@@ -68,8 +68,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// It is a standing role that was given back: made again what it was, without backends, its certificates over. What there
-    /// is of it now is of whoever holds it since then, and what is new in the databases may be theirs.
+    /// It is a standing role that another grant holds now. It was given back before that: made again what it was, without
+    /// backends, its certificates over. What there is of it is the other's, and what is new in the databases may be theirs.
     fn is_the_next_ones(&mut self) {
         self.backends.clear();
         self.owned.clear();
@@ -195,9 +195,10 @@ async fn look_at(
         let mut seen: Seen = inner.servers.call(&at, "look", sql, &[&login, &lease.target.account]).await?;
         if is_standing(&login) {
             let (of, name) = (at.clone(), login.clone());
-            let held =
-                connector.blocking(move |inner| Ok(Slots::read(&inner.site, &of)?.of(grant) == Some(&name)));
-            if !held.await? {
+            let holder = connector
+                .blocking(move |inner| Ok(Slots::read(&inner.site, &of)?.held.remove(&name)))
+                .await?;
+            if holder.is_some_and(|holder| holder.grant != grant) {
                 seen.is_the_next_ones();
             }
         }

@@ -333,6 +333,15 @@ async fn a_role_is_one_grants_at_a_time_and_rests_before_the_next() {
     assert!(begun.elapsed() > Duration::from_secs(3), "not before the last certificate was over");
     let mut session = world.login_standing(&third, 3).await.unwrap();
     assert_eq!(session.query("SHOW search_path").await.unwrap(), ["\"$user\", public"]);
+    // What the next one does with it is no fault of the first.
+    session
+        .query(&format!("SET ROLE NONE; ALTER ROLE \"{}\" SET work_mem = '2MB'", third.0.user))
+        .await
+        .unwrap();
+    let checks = world.connector.look(grants[0], 2).await.unwrap().checks;
+    for kind in [CheckKind::Credential, CheckKind::Backends, CheckKind::Leftovers] {
+        assert_eq!(of(&checks, kind).finding, Finding::Proven, "{checks:?}");
+    }
 }
 
 #[tokio::test]
