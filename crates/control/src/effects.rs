@@ -297,21 +297,22 @@ async fn activate(control: &Control, id: GrantId) -> Result<(), Undone> {
 async fn push_lease(control: &Control, id: GrantId) -> Result<(), Undone> {
     let Some(found) = grant(control, id).await? else { return Ok(()) };
     let Some(deadline) = found.deadline.filter(|_| found.state == GrantState::Active) else { return Ok(()) };
-    // One that was not extended it knows from its activation.
-    let told = match found.extended_by.is_empty() {
-        true => Ok(()),
-        false => tell_connector(control, &found, deadline).await,
-    };
     let site = site(control, &found).await?;
     let gateways = control.peers(Role::Gateway, &site);
     if gateways.is_empty() {
         return Err(Undone::Later(format!("no gateway of site {site} is connected")));
     }
-    let mut trouble = told.err();
+    let mut trouble = None;
     for peer in gateways {
         if let Err(undone) = give_lease(control, &peer, &found, deadline).await {
             trouble = Some(undone);
         }
+    }
+    // One that was not extended it knows from its activation. After the gateways: it asks the target, which may take its time.
+    if !found.extended_by.is_empty()
+        && let Err(undone) = tell_connector(control, &found, deadline).await
+    {
+        trouble = Some(undone);
     }
     trouble.map_or(Ok(()), Err)
 }

@@ -25,7 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client_certificate;
 use super::desk::Desk;
 use super::failure::{self, said};
-use super::sign_in::refresh_gateways;
+use super::sign_in::keep_gateways;
+use super::ssh::write_known_hosts;
 use crate::output::printable;
 use crate::profile::{Home, KnownGateway, Profile};
 use crate::server::postgres_listener::POSTGRES;
@@ -211,7 +212,15 @@ impl Ways {
         };
         // Both for the hour when the server is away. Where the gateways are is known from the last time too.
         let kept = async {
-            refresh_gateways(&self.home, &mut profile, &client).await?;
+            let gateways = client.gateways().await?;
+            // Read again: somebody may have signed in meanwhile.
+            profile = self.profile()?;
+            let before = profile.gateways.clone();
+            keep_gateways(&mut profile, gateways);
+            if profile.gateways != before {
+                write_known_hosts(&self.home, &profile)?;
+                self.home.save(&profile)?;
+            }
             client_certificate::refresh(&self.home, &mut profile, &client, false).await
         };
         match tokio::time::timeout(ANSWERED_WITHIN, kept).await {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use halligan_client::types::{Listener, Me, SignInView, SignInWish};
+use halligan_client::types::{GatewayView, Listener, Me, SignInView, SignInWish};
 use halligan_client::{CertificatePrint, Client, look_at_certificate};
 use halligan_core::ids::PersonId;
 
@@ -208,12 +208,14 @@ pub async fn refresh_ssh(
         home.write(&home.certificate(), format!("{}\n", given.certificate.trim()).as_bytes())?;
         profile.certificate = Some(CertificateTimes { made_at: now, valid_until: given.valid_until });
     }
-    refresh_gateways(home, profile, client).await
+    let gateways = client.gateways().await.context("failed to ask for the gateways")?;
+    keep_gateways(profile, gateways);
+    super::ssh::write_known_hosts(home, profile)?;
+    home.save(profile)
 }
 
-/// Asks where the gateways are, and keeps it for when nobody can be asked.
-pub async fn refresh_gateways(home: &Home, profile: &mut Profile, client: &Client) -> anyhow::Result<()> {
-    let gateways = client.gateways().await.context("failed to ask for the gateways")?;
+/// Keeps where the gateways are, for when nobody can be asked.
+pub fn keep_gateways(profile: &mut Profile, gateways: Vec<GatewayView>) {
     profile.gateways.retain(|gateway| gateway.pinned);
     let told = gateways.into_iter().map(|gateway| KnownGateway {
         name: gateway.name.to_string(),
@@ -230,8 +232,6 @@ pub async fn refresh_gateways(home: &Home, profile: &mut Profile, client: &Clien
         }
         gateway
     }));
-    super::ssh::write_known_hosts(home, profile)?;
-    home.save(profile)
 }
 
 fn make_key(home: &Home) -> anyhow::Result<()> {

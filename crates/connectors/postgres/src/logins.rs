@@ -63,20 +63,20 @@ impl PostgresConnector {
         }
     }
 
-    /// Reads on, and writes what it found down for every grant that lives at this server; what came in as a role of one grant,
-    /// for that one.
-    pub(crate) async fn read_logins(&self, at: &Address) -> Result<(), ConnectorError> {
+    /// Reads on, and writes what it found down for every grant that lives at this server; what came in as a role of one of
+    /// these grants, for that one. True if it came to the log's end.
+    pub(crate) async fn read_logins(&self, at: &Address) -> Result<bool, ConnectorError> {
         let inner = &self.inner;
         if !inner.servers.call::<bool>(at, "ask whether the log may be read", MAY_READ, &[]).await? {
-            return Ok(());
+            return Ok(true);
         }
+        // Nobody reads on from the same place twice. Whoever came while we waited is read for, too.
+        let one = inner.reading.of(key_of(at));
+        let _held = one.lock().await;
         let living: Vec<GrantId> = {
             let living = inner.living.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             living.iter().filter(|(_, address)| *address == at).map(|(grant, _)| *grant).collect()
         };
-        // Nobody reads on from the same place twice.
-        let one = inner.reading.of(key_of(at));
-        let _held = one.lock().await;
         let of = at.clone();
         let mut place = self.blocking(move |inner| read_json::<Place>(&file(inner, &of))).await?;
         if living.is_empty() {
@@ -84,7 +84,7 @@ impl PostgresConnector {
                 let of = at.clone();
                 self.blocking(move |inner| forget(inner, &of)).await?;
             }
-            return Ok(());
+            return Ok(true);
         }
         let grants = living.clone();
         let groups = self.blocking(move |inner| {
@@ -122,8 +122,9 @@ impl PostgresConnector {
                     .into_iter()
                     .map(|one| Ok((whose(&one.user)?, one)))
                     .collect::<Result<_, ConnectorError>>()?;
-                for grant in all {
-                    let its = found.iter().filter(|(of, _)| of.is_none_or(|of| of == grant));
+                for grant in all.iter().copied() {
+                    let its =
+                        found.iter().filter(|(of, _)| of.is_none_or(|of| of == grant || !all.contains(&of)));
                     let its: Vec<UnexplainedLogin> = its.map(|(_, one)| one.clone()).collect();
                     note(inner, grant, &system, &its)?;
                 }
@@ -136,10 +137,10 @@ impl PostgresConnector {
             })
             .await?;
             if !more {
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use halligan_connector::ConnectorError;
 use halligan_core::catalog::{Activation, CheckKind};
@@ -18,6 +19,9 @@ use crate::server::Address;
 use crate::slots::Slots;
 use crate::standing_look;
 use crate::state::{Certificates, Standing, UnexplainedLogin, Users, users};
+
+/// A log that is longer than can be read in this time is named in the evidence.
+const READ_MOST: Duration = Duration::from_secs(20);
 
 /// What a check found.
 #[derive(Debug)]
@@ -179,14 +183,21 @@ async fn look_at(
         }
     }
     // To the end of what the grant's users did; from then on others' logins are none of its business.
-    let unread = connector.read_logins(&at).await.err();
-    if ended.is_ok() {
+    let begun = Instant::now();
+    let unread = loop {
+        match connector.read_logins(&at).await {
+            Ok(true) => break None,
+            Ok(false) if begun.elapsed() < READ_MOST => {}
+            Ok(false) => break Some("its log is longer than was read yet".to_owned()),
+            Err(error) => break Some(format!("its log could not be read: {}", error.sentence())),
+        }
+    };
+    if ended.is_ok() && unread.is_none() {
         inner.living.lock().unwrap_or_else(PoisonError::into_inner).remove(&grant);
     }
     let mut unexplained =
         connector.blocking(move |inner| Ok(users(inner.site.grants(), grant)?.logins)).await?;
-    unexplained
-        .extend(unread.map(|error| untold(&at, &format!("its log could not be read: {}", error.sentence()))));
+    unexplained.extend(unread.map(|why| untold(&at, &why)));
     let names: Vec<String> = logins.keys().cloned().collect();
     let left_in = left_in(connector, lease, &at, &names, &known.before_in).await;
     let mut roles = Vec::new();

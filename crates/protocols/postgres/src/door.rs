@@ -6,6 +6,7 @@
 //! gateways that may lead there and tries one after the other, the one of last time first; and where none lets it in, it asks
 //! once for other means before it says so.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use halligan_session::Secret;
 use halligan_session::control_plane::BoxFuture;
 use halligan_session::scram::{ScramKeys, ScramSalt, client_key_of_password};
@@ -126,8 +127,32 @@ pub struct Door {
     database: String,
     means: RwLock<Arc<Means>>,
     renewal: Renewal,
-    /// When other means were asked for; one at a time does.
+    /// When other means were last asked for; one at a time does.
     asked: Mutex<Option<Instant>>,
+    /// Where the connections went that are open: who cancels one must go there.
+    open: std::sync::Mutex<HashMap<Key, Way>>,
+}
+
+/// By which a connection can be cancelled: process and secret.
+type Key = (u32, Bytes);
+
+/// A connection that was let in.
+struct Entered<'a> {
+    gateway: Leg,
+    /// What the tool is to be told first.
+    told: BytesMut,
+    cancels: Cancels<'a>,
+}
+
+/// Forgets a connection's key when it is dropped.
+struct Cancels<'a>(&'a Door, Option<Key>);
+
+impl Drop for Cancels<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = &self.1 {
+            self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    }
 }
 
 /// Why a connection was not let in.
@@ -142,13 +167,29 @@ impl Door {
     /// A door that logs in as `login` (`role+system`), to `database` where a tool names none (empty: the first that the
     /// entitlement has).
     pub fn new(login: String, database: String, means: Means, renewal: Renewal) -> Self {
-        Self { login, database, means: RwLock::new(Arc::new(means)), renewal, asked: Mutex::default() }
+        let means = RwLock::new(Arc::new(means));
+        Self { login, database, means, renewal, asked: Mutex::default(), open: std::sync::Mutex::default() }
+    }
+
+    fn note(&self, key: Option<Key>, way: &Way) -> Cancels<'_> {
+        if let Some(key) = &key {
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), way.clone());
+        }
+        Cancels(self, key)
+    }
+
+    /// Where a connection went; where the next would go if it is not one of ours.
+    fn way_of(&self, key: &Key) -> Option<Way> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        open.or_else(|| self.means().in_turn().next().map(|(_, way)| way.clone()))
     }
 
     /// Asks for other means at once, before those at hand end. False if there are none.
     pub async fn renew(&self) -> bool {
-        let _one = self.asked.lock().await;
-        self.ask().await.is_some()
+        let mut asked = self.asked.lock().await;
+        let found = self.ask().await;
+        *asked = Some(Instant::now());
+        found.is_some()
     }
 
     async fn ask(&self) -> Option<Arc<Means>> {
@@ -194,7 +235,7 @@ impl Door {
         let mut read = BytesMut::new();
         let asked = timeout(ASKED_WITHIN, self.asked(&mut tool, &mut read)).await;
         let Some(startup) = asked.map_err(|_| Unreachable::Late)?? else { return Ok(()) };
-        let (mut gateway, mut told) = match self.enter(&startup).await {
+        let Entered { mut gateway, mut told, cancels: _cancels } = match self.enter(&startup).await {
             Ok(entered) => entered,
             Err(shut) => {
                 tool.send(&mut shut.in_words()).await?;
@@ -208,7 +249,7 @@ impl Door {
     }
 
     /// A connection to a gateway that let it in, and what the tool is to be told first.
-    async fn enter(&self, startup: &Startup) -> Result<(Leg, BytesMut), Shut> {
+    async fn enter(&self, startup: &Startup) -> Result<Entered<'_>, Shut> {
         let means = self.means();
         let shut = match self.try_each(&means, startup).await {
             Err(shut) if shut.may_open_otherwise() => shut,
@@ -229,11 +270,13 @@ impl Door {
         if asked.is_some_and(|at| at.elapsed() < ASK_AGAIN_AFTER) {
             return None;
         }
+        let found = self.ask().await;
+        // From when it was answered: those that waited for it meanwhile do not ask again.
         *asked = Some(Instant::now());
-        self.ask().await
+        found
     }
 
-    async fn try_each(&self, means: &Means, startup: &Startup) -> Result<(Leg, BytesMut), Shut> {
+    async fn try_each(&self, means: &Means, startup: &Startup) -> Result<Entered<'_>, Shut> {
         let mut refused = None;
         for (place, way) in means.in_turn() {
             let away = |why| Shut::Away { address: way.address().to_owned(), why };
@@ -242,9 +285,9 @@ impl Door {
                 Ok(gateway) => {
                     let login = timeout(LOGIN_WITHIN, self.login(gateway, &means.proof, startup)).await;
                     match login.unwrap_or(Err(Unreachable::Late)) {
-                        Ok(Login::In(gateway, told)) => {
+                        Ok(Login::In { gateway, told, key }) => {
                             means.last.store(place, Ordering::Relaxed);
-                            return Ok((gateway, told));
+                            return Ok(Entered { gateway, told, cancels: self.note(key, way) });
                         }
                         Ok(Login::Refused { code, raw }) => Shut::Refused { code, raw },
                         Err(why) => away(why),
@@ -253,8 +296,8 @@ impl Door {
                 Err(why) => away(why),
             };
             match shut {
-                // Of another site, or without word of the grant: another may know better.
-                Shut::Refused { ref code, .. } if code == NO_ACCESS => refused = Some(shut),
+                // Of another site, or without word of the grant or the password: another may know better.
+                Shut::Refused { .. } if shut.may_open_otherwise() => refused = Some(shut),
                 Shut::Refused { .. } => return Err(shut),
                 Shut::Away { .. } => refused = refused.or(Some(shut)),
             }
@@ -270,11 +313,11 @@ impl Door {
                 // Nothing is encrypted inside one machine.
                 Some(First::SslRequest | First::GssencRequest) => tool.write_all(b"N").await?,
                 Some(First::Cancel { process, key }) => {
-                    let means = self.means();
-                    let Some((_, way)) = means.in_turn().next() else { return Ok(None) };
+                    let key = (process, Bytes::copy_from_slice(&key));
+                    let Some(way) = self.way_of(&key) else { return Ok(None) };
                     let mut gateway = way.open().await?;
                     let mut out = BytesMut::new();
-                    Writer(&mut out).cancel_request(process, &key);
+                    Writer(&mut out).cancel_request(process, &key.1);
                     gateway.send(&mut out).await?;
                     let mut rest = BytesMut::new();
                     while gateway.more(&mut rest).await? && rest.len() < 1024 {}
@@ -314,7 +357,7 @@ impl Door {
         gateway.send(&mut out).await?;
         let (mut scanner, mut read) = (ServerScanner::new(0), BytesMut::new());
         let mut told = BytesMut::new();
-        let (mut first, mut sent) = (None, None);
+        let (mut first, mut sent, mut key) = (None, None, None);
         // Whom a certificate was shown to is known by its own.
         let (mut proved, mut known) = (matches!(proof, Proof::Certificate), false);
         loop {
@@ -325,13 +368,19 @@ impl Door {
                     told.extend_from_slice(&raw);
                     return Ok(Login::Refused { code: said.code, raw: told });
                 }
-                // Notices, and what the gateway knows of newer versions of the protocol. Once it knows us, what comes first
-                // says whether it lets us in: it may know us and have no grant of ours.
-                _ => {
+                // Notices, and what the gateway knows of newer versions of the protocol; and once it knows us, all up to where
+                // the tool may speak: it may know us and have no grant of ours.
+                other => {
                     told.extend_from_slice(&raw);
-                    if known && !matches!(message, FromServerMessage::Notice(_)) {
-                        told.extend_from_slice(&read);
-                        return Ok(Login::In(gateway, told));
+                    match other {
+                        FromServerMessage::BackendKeyData { process, key: secret } => {
+                            key = Some((process, Bytes::copy_from_slice(&secret)));
+                        }
+                        FromServerMessage::ReadyForQuery(_) if known => {
+                            told.extend_from_slice(&read);
+                            return Ok(Login::In { gateway, told, key });
+                        }
+                        _ => {}
                     }
                     continue;
                 }
@@ -380,8 +429,8 @@ impl Door {
 
 /// What a gateway made of a login.
 enum Login {
-    /// With what the tool is to be told first.
-    In(Leg, BytesMut),
+    /// With what the tool is to be told first, and the key by which it can be cancelled.
+    In { gateway: Leg, told: BytesMut, key: Option<Key> },
     /// Its error, and what it said before.
     Refused { code: String, raw: BytesMut },
 }

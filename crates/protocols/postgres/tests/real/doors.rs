@@ -107,6 +107,12 @@ async fn a_door_that_stays_open_goes_to_another_gateway_and_asks_for_other_means
     let output = finished(opened.psql(&world, "SELECT 1")).await;
     assert_eq!(text(&output.stdout).trim(), "1", "{}", text(&output.stderr));
     assert_eq!(opened.asked.load(Ordering::SeqCst), 0);
+    // Whoever cancels goes where the statement runs.
+    let running = opened.psql(&world, "SELECT pg_sleep(60)").spawn().unwrap();
+    world.direct_until(SLEEPS, "1", Duration::from_secs(10)).await;
+    interrupt(&running);
+    let output = ended(running, Duration::from_secs(5)).await;
+    assert!(text(&output.stderr).contains("canceling statement"), "{}", text(&output.stderr));
 
     // A password that is over; and one whose gateways are all away.
     for places in [vec![place(&here)], vec![place(&gone)]] {
