@@ -87,6 +87,12 @@ const NEEDS: &[Need] = &[
         optional: false,
     },
     Need {
+        package: "openssl",
+        present: || on_path("openssl"),
+        purpose: "certificates as administrators make them by hand",
+        optional: false,
+    },
+    Need {
         package: "strace",
         present: || on_path("strace"),
         purpose: "to see that data is synced before it is acknowledged",

@@ -4,9 +4,9 @@
 //! version apart work together. Fields may be added with a default; none may change its meaning.
 
 mod bytes;
+mod peer;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use halligan_core::ids::{EntitlementName, GrantId, Name, PersonId, RecordingId, 
 use halligan_core::proof::Evidence;
 use halligan_core::time::Time;
 use halligan_session::lease::SignedLease;
-use halligan_session::roster::{RosterNode, SignedRoster};
+use halligan_session::roster::SignedRoster;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::{Blob, Seed};
+pub use peer::PeerInfo;
 
 /// Version of this protocol, as [`Hello`] states it.
 pub const PROTOCOL: u32 = 1;
@@ -36,29 +37,6 @@ pub const fn role_word(role: Role) -> &'static str {
         Role::Control => "control",
         Role::Gateway => "gateway",
         Role::Connector => "connector",
-    }
-}
-
-/// Who is at the other end, from the roster entry of the key it proved to hold; never from what it says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct PeerInfo {
-    /// Its name.
-    pub name: Name,
-    /// Its role.
-    pub role: Role,
-    /// Its site.
-    pub site: Name,
-}
-
-impl From<&RosterNode> for PeerInfo {
-    fn from(node: &RosterNode) -> Self {
-        Self { name: node.name.clone(), role: node.role, site: node.site.clone() }
-    }
-}
-
-impl fmt::Display for PeerInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", role_word(self.role), self.name)
     }
 }
 

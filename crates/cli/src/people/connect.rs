@@ -143,10 +143,12 @@ impl Connect {
                 printable(&opened.login), database)
         })?;
         let mut terminated = signal(SignalKind::terminate()).context("failed to watch for signals")?;
+        let mut hung_up = signal(SignalKind::hangup()).context("failed to watch for signals")?;
         tokio::select! {
             _ = tokio::signal::ctrl_c() => Ok(()),
             // The folder goes with it.
             _ = terminated.recv() => Ok(()),
+            _ = hung_up.recv() => Ok(()),
             never = renew(&opened) => match never {},
             served = &mut serving => served.context("the socket closed"),
         }
@@ -276,7 +278,7 @@ impl Ways {
                     "the gateway {} is not known, or does not lead there for database clients",
                     printable(name)
                 ),
-                "leave --gateway out, or see `halligan gateways`",
+                "leave --gateway out; `halligan doctor` names those that are known",
             ),
             None => said(
                 "no gateway is known that lets database clients in there",
@@ -289,12 +291,12 @@ impl Ways {
     async fn any(self) -> Option<Means> {
         let made = match self.by_password().await {
             Ok(made) => Some(made),
-            Err(not) if not.away => self.by_certificate().unwrap_or_else(|error| {
+            Err(failed) if failed.away => self.by_certificate().unwrap_or_else(|error| {
                 tracing::debug!(%error, "no certificate to go on with");
                 None
             }),
-            Err(not) => {
-                tracing::debug!(error = %not.error, "no new password");
+            Err(failed) => {
+                tracing::debug!(error = %failed.error, "no new password");
                 None
             }
         };
@@ -325,13 +327,13 @@ async fn open(
     let what = format!("asking the server for a way to {}", ways.entitlement);
     let made = match desk.waiting(&what, ways.by_password()).await {
         Ok(made) => made,
-        Err(not) if not.away => {
-            let Some(made) = ways.by_certificate()? else { return Err(not.error) };
-            failure::print(&not.error);
+        Err(failed) if failed.away => {
+            let Some(made) = ways.by_certificate()? else { return Err(failed.error) };
+            failure::print(&failed.error);
             eprintln!("going on with the client certificate at hand");
             made
         }
-        Err(not) => return Err(not.error),
+        Err(failed) => return Err(failed.error),
     };
     let Made { means, login, databases } = made;
     let database = match wanted {

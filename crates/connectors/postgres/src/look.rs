@@ -20,6 +20,9 @@ use crate::slots::Slots;
 use crate::standing_look;
 use crate::state::{Certificates, Standing, UnexplainedLogin, Users, users};
 
+/// What is said of a role that has gone on to another grant.
+pub const PASSED_ON: &str =
+    "was made again what it was, without backends, and given back before another grant took it";
 /// A log that is longer than can be read in this time is named in the evidence.
 const READ_MOST: Duration = Duration::from_secs(20);
 
@@ -71,24 +74,15 @@ pub struct Seen {
     pub micros: i64,
 }
 
-impl Seen {
-    /// It is a standing role that another grant holds now. It was given back before that: made again what it was, without
-    /// backends, its certificates over. What there is of it is the other's, and what is new in the databases may be theirs.
-    fn is_the_next_ones(&mut self) {
-        self.backends.clear();
-        self.owned.clear();
-        self.dirt.clear();
-        self.password = self.password.map(|_| false);
-        self.others = self.others.max(1);
-    }
-}
-
 /// One role with what is known of it.
 pub struct Looked {
     pub login: String,
     before: Option<Standing>,
     /// Those that opened it, if it is a standing role.
     pub certificates: Option<Certificates>,
+    /// It is a standing role that another grant holds now. It was given back before that: made again what it was, without
+    /// backends, its certificates over. What there is of it is the other's, and what is new in the databases may be theirs.
+    pub passed_on: bool,
     pub seen: Seen,
 }
 
@@ -203,17 +197,16 @@ async fn look_at(
     let mut roles = Vec::new();
     for (login, (before, certificates)) in logins {
         let sql = "SELECT halligan.look($1, $2)::text";
-        let mut seen: Seen = inner.servers.call(&at, "look", sql, &[&login, &lease.target.account]).await?;
+        let seen = inner.servers.call(&at, "look", sql, &[&login, &lease.target.account]).await?;
+        let mut passed_on = false;
         if is_standing(&login) {
             let (of, name) = (at.clone(), login.clone());
             let holder = connector
                 .blocking(move |inner| Ok(Slots::read(&inner.site, &of)?.held.remove(&name)))
                 .await?;
-            if holder.is_some_and(|holder| holder.grant != grant) {
-                seen.is_the_next_ones();
-            }
+            passed_on = holder.is_some_and(|holder| holder.grant != grant);
         }
-        roles.push(Looked { login, before, certificates, seen });
+        roles.push(Looked { login, before, certificates, passed_on, seen });
     }
     let prepared = lease.postgres.activation == Activation::Prepared;
     let trouble = ended.err().map(|error| error.sentence());
@@ -276,6 +269,19 @@ fn names(roles: &[Looked]) -> String {
     roles.iter().map(|role| role.login.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// Those that are still this grant's.
+fn own_names(there: &AtServer) -> String {
+    let own = there.roles.iter().filter(|role| !role.passed_on);
+    let names: Vec<&str> = own.map(|role| role.login.as_str()).collect();
+    if names.is_empty() { "any role of this grant's".to_owned() } else { names.join(", ") }
+}
+
+/// What is said of roles that have gone on to another grant; nothing where none has.
+fn passed_on(there: &AtServer) -> String {
+    let gone = there.roles.iter().filter(|role| role.passed_on);
+    gone.map(|role| format!("; {} {PASSED_ON}", role.login)).collect()
+}
+
 /// Which server, which history of it, and how far.
 pub fn place(there: &AtServer) -> String {
     let seen = there.roles.first().map(|role| &role.seen);
@@ -328,10 +334,16 @@ fn with_logins(path: Found, logins: &[UnexplainedLogin]) -> Found {
 }
 
 fn backends(there: &AtServer) -> Found {
+    let own: Vec<&Looked> = there.roles.iter().filter(|role| !role.passed_on).collect();
     let left: Vec<String> =
-        there.roles.iter().flat_map(|role| &role.seen.backends).map(ToString::to_string).collect();
+        own.iter().flat_map(|role| &role.seen.backends).map(ToString::to_string).collect();
     if left.is_empty() {
-        let detail = format!("pg_stat_activity has no backend of {} ({})", names(&there.roles), place(there));
+        let detail = format!(
+            "pg_stat_activity has no backend of {}{} ({})",
+            own_names(there),
+            passed_on(there),
+            place(there)
+        );
         return Found::target(Finding::Proven, detail);
     }
     Found::target(Finding::Failed, format!("backends are left: {} ({})", left.join(", "), place(there)))
@@ -344,12 +356,12 @@ fn leftovers(there: &AtServer) -> Found {
     let mut untold = false;
     let mut others = 0;
     for role in &there.roles {
-        left.extend(
-            role.seen.owned.iter().map(|(database, count)| {
+        if !role.passed_on {
+            left.extend(role.seen.owned.iter().map(|(database, count)| {
                 format!("{count} objects or rights of {} in {database}", role.login)
-            }),
-        );
-        others = others.max(role.seen.others);
+            }));
+        }
+        others = others.max(role.seen.others).max(i64::from(role.passed_on));
         let seen = &role.seen;
         let before = role.before.as_ref();
         for (what, now, then) in [
@@ -404,9 +416,10 @@ fn leftovers(there: &AtServer) -> Found {
     }
     let looked: Vec<&str> = there.left_in.iter().map(|one| one.database.as_str()).collect();
     let detail = format!(
-        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, membership, default privilege, publication, event trigger, job, right given to others, or function with its group's rights, trigger, rule, view or policy that others run, that was not there before; looked in {} ({place})",
-        names(&there.roles),
-        looked.join(", ")
+        "nothing is owned by or granted to {}; no replication slot, prepared transaction, subscription, membership, default privilege, publication, event trigger, job, right given to others, or function with its group's rights, trigger, rule, view or policy that others run, that was not there before; looked in {}{} ({place})",
+        own_names(there),
+        looked.join(", "),
+        passed_on(there)
     );
     Found::target(Finding::Proven, detail)
 }

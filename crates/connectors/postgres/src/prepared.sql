@@ -38,6 +38,8 @@ BEGIN
       EXECUTE format('GRANT pg_use_reserved_connections TO %I WITH INHERIT TRUE', login);
     END IF;
     EXECUTE format('ALTER ROLE %I LOGIN NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 20 VALID UNTIL ''infinity'' PASSWORD NULL', login);
+    -- An older script had others.
+    EXECUTE format('ALTER ROLE %I RESET ALL', login);
     FOREACH one IN ARRAY halligan.role_settings() LOOP
       EXECUTE format('ALTER ROLE %I SET %I = %L', login, split_part(one, '=', 1), split_part(one, '=', 2));
     END LOOP;

@@ -9,7 +9,7 @@ use halligan_session::NodeEvent;
 
 use crate::connector::{Inner, PostgresConnector};
 use crate::hba::{Rules, Whose, open_ways};
-use crate::look::{AtServer, Found, Looked, place};
+use crate::look::{AtServer, Found, Looked, PASSED_ON, place};
 use crate::server::{Address, CertificateKnock};
 use crate::standing::{no_authority, serial};
 
@@ -45,6 +45,7 @@ pub async fn credential(connector: &PostgresConnector, grant: GrantId, there: &A
             return wrong;
         }
         let password = match role.seen.password {
+            _ if role.passed_on => PASSED_ON,
             Some(_) => "it has no password",
             None => "whether it has a password cannot be seen, and pg_hba.conf asks for none",
         };
@@ -62,7 +63,7 @@ pub async fn credential(connector: &PostgresConnector, grant: GrantId, there: &A
 
 /// What a session left at its role.
 fn not_as_made(there: &AtServer, role: &Looked) -> Option<Found> {
-    if role.seen.dirt.is_empty() {
+    if role.passed_on || role.seen.dirt.is_empty() {
         return None;
     }
     let why =

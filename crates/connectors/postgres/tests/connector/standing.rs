@@ -340,7 +340,9 @@ async fn a_role_is_one_grants_at_a_time_and_rests_before_the_next() {
         .unwrap();
     let checks = world.connector.look(grants[0], 2).await.unwrap().checks;
     for kind in [CheckKind::Credential, CheckKind::Backends, CheckKind::Leftovers] {
-        assert_eq!(of(&checks, kind).finding, Finding::Proven, "{checks:?}");
+        let check = of(&checks, kind);
+        assert_eq!(check.finding, Finding::Proven, "{checks:?}");
+        assert!(check.detail.contains("before another grant took it"), "{check:?}");
     }
 }
 

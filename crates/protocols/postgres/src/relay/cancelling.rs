@@ -230,30 +230,22 @@ mod tests {
         drop(under_way);
         assert!(talk.came().await.contains("SELECT 2"));
 
-        // Nor what was taken before and waits for its sync.
-        let mut talk = Talk::new();
-        talk.say("SELECT 1").await;
-        talk.came().await;
-        talk.say("UPDATE t SET n = 1").await;
-        let conversation = Arc::clone(&talk.conversation);
-        let under_way = conversation.there(1).await.unwrap();
-        talk.double.disk.send_replace(Some(Ok(())));
-        assert_eq!(talk.came().await, "");
-        drop(under_way);
-        assert!(talk.came().await.contains("UPDATE t"));
-
-        // What waited for all that, and then finds the session over.
-        let mut talk = Talk::new();
-        talk.say("SELECT 1").await;
-        talk.came().await;
-        talk.say("UPDATE t SET n = 1").await;
-        let conversation = Arc::clone(&talk.conversation);
-        let under_way = conversation.there(1).await.unwrap();
-        talk.double.disk.send_replace(Some(Ok(())));
-        others().await;
-        let reason = halligan_session::EndReason::Expired;
-        *talk.double.over.lock().unwrap() = Some(halligan_session::Ended { reason });
-        drop(under_way);
-        assert_eq!(talk.came().await, "");
+        // Nor what was taken before and waits for its sync; and that not at all where the session is over by then.
+        for (over, expected) in [(false, true), (true, false)] {
+            let mut talk = Talk::new();
+            talk.say("SELECT 1").await;
+            talk.came().await;
+            talk.say("UPDATE t SET n = 1").await;
+            let conversation = Arc::clone(&talk.conversation);
+            let under_way = conversation.there(1).await.unwrap();
+            talk.double.disk.send_replace(Some(Ok(())));
+            assert_eq!(talk.came().await, "");
+            if over {
+                let reason = halligan_session::EndReason::Expired;
+                *talk.double.over.lock().unwrap() = Some(halligan_session::Ended { reason });
+            }
+            drop(under_way);
+            assert_eq!(talk.came().await.contains("UPDATE t"), expected);
+        }
     }
 }
