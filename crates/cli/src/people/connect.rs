@@ -327,12 +327,18 @@ async fn open(
     let what = format!("asking the server for a way to {}", ways.entitlement);
     let made = match desk.waiting(&what, ways.by_password()).await {
         Ok(made) => made,
-        Err(failed) if failed.away => {
-            let Some(made) = ways.by_certificate()? else { return Err(failed.error) };
-            failure::print(&failed.error);
-            eprintln!("going on with the client certificate at hand");
-            made
-        }
+        Err(failed) if failed.away => match ways.by_certificate() {
+            Ok(None) => return Err(failed.error),
+            Ok(Some(made)) => {
+                failure::print(&failed.error);
+                eprintln!("going on with the client certificate at hand");
+                made
+            }
+            Err(error) => {
+                failure::print(&failed.error);
+                return Err(error);
+            }
+        },
         Err(failed) => return Err(failed.error),
     };
     let Made { means, login, databases } = made;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use halligan_client::types::{NodeStatus, StatusView};
+use halligan_client::types::{Listener, NodeStatus, StatusView};
 use halligan_client::{Client, look_at_certificate};
 use halligan_core::time::{Span, Time};
 use serde::Serialize;
@@ -17,6 +17,7 @@ use super::desk::Desk;
 use super::ssh::{host_key_line, split_address};
 use crate::output::{Look, Tone, printable, roughly};
 use crate::profile::{KnownBy, Profile};
+use crate::server::postgres_listener::POSTGRES;
 
 /// Clocks further apart than this make one-time codes and certificates fail.
 const OFFSET_FAILS: Span = Span::seconds(25);
@@ -168,6 +169,24 @@ async fn all(desk: &Desk, profile: &Profile, findings: &mut Findings) {
         if let Some(at) = gateway.ssh() {
             self::gateway(&check, &at.address, &at.host_keys, findings).await;
         }
+        if let Some(at) = gateway.listeners.get(POSTGRES) {
+            databases(&format!("{check}, databases"), at, findings).await;
+        }
+    }
+}
+
+/// Whether a gateway takes clients of databases, and is known by its certificate.
+async fn databases(check: &str, at: &Listener, findings: &mut Findings) {
+    let (address, next) = (printable(&at.address), "is it running, and no firewall between?");
+    match timeout(GATEWAY_WITHIN, TcpStream::connect(&at.address)).await {
+        Err(_) => findings.fail(check, format!("{address} does not answer"), next),
+        Ok(Err(error)) => findings.fail(check, format!("{address}: {error}"), next),
+        Ok(Ok(_)) if at.host_keys.is_empty() => findings.warn(
+            check,
+            format!("{address} answers, and its certificate is not known here"),
+            "sign in again with `halligan login`; `halligan password` and a tool of your own work without",
+        ),
+        Ok(Ok(_)) => findings.ok(check, format!("{address} answers; its certificate is pinned")),
     }
 }
 

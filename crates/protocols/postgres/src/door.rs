@@ -76,11 +76,7 @@ impl Means {
     /// # Errors
     /// When none of them can be used, in words.
     pub fn password(places: &[Place], password: Secret) -> Result<Self, String> {
-        let tls = |place: &Place| {
-            client_config(&place.certificate)
-                .map_err(|_| format!("the certificate of the gateway at {} cannot be read", place.address))
-        };
-        Self::new(places, tls, Proof::Password(password))
+        Self::new(places, Self::known, Proof::Password(password))
     }
 
     /// By a client certificate (PEM, and its key, PEM) in place of a password: control need not be there.
@@ -88,8 +84,17 @@ impl Means {
     /// # Errors
     /// When no gateway, or certificate or key cannot be used, in words.
     pub fn certificate(places: &[Place], certificate: &str, key: &Secret) -> Result<Self, String> {
-        let tls = |place: &Place| client_config_with(&place.certificate, Some((certificate, key.expose())));
+        let tls = |place: &Place| {
+            Self::known(place)?;
+            client_config_with(&place.certificate, Some((certificate, key.expose())))
+        };
         Self::new(places, tls, Proof::Certificate)
+    }
+
+    /// How a gateway is known.
+    fn known(place: &Place) -> Result<ClientConfig, String> {
+        client_config(&place.certificate)
+            .map_err(|_| format!("the certificate of the gateway at {} cannot be read", place.address))
     }
 
     fn new(

@@ -258,6 +258,16 @@ async fn halligan_psql_goes_in_by_certificate_while_the_server_is_away() {
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout).trim(), "orders", "{said}");
     assert!(said.contains("going on with the client certificate at hand"), "{said}");
+    // What is wrong is said, all of it.
+    let elsewhere = {
+        let mut psql = tokio::process::Command::new(halligan_testkit::process::halligan_bin().unwrap());
+        psql.env_clear().env("PATH", "/usr/bin:/bin").env("HALLIGAN_HOME", &home).env("HOME", &home);
+        psql.args(["psql", "--gateway", "nope", "orders-db/work"]);
+        psql.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        finished(psql).await
+    };
+    let said = text(&elsewhere.stderr);
+    assert!(said.contains("failed to reach") && said.contains("the gateway nope is not known"), "{said}");
     // Nor does it matter what keeps the server from answering: something else answers, or it is sick.
     for answer in [
         "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 5\r\nconnection: close\r\n\r\nsorry",
